@@ -1,0 +1,39 @@
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X iap/internal/version.number=$(VERSION)
+STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+FUZZTIME ?= 5m
+
+.PHONY: help build test demo lint cross bench fuzz deps clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+build: ## build iapctl, iap-agent and iap-relay into bin/, static
+	$(STATIC) -o bin/ ./cmd/...
+
+test: deps ## run every test with the race detector, then prove the other platforms build
+	$(GO) vet ./...
+	$(GO) test -race -timeout 12m ./...
+	$(MAKE) --no-print-directory cross
+
+demo: build ## run everything on loopback and stream one answer (MODEL_URL=http://127.0.0.1:11434 for your own model server)
+	bin/iap-relay dev --demo $(if $(MODEL_URL),--model-url '$(MODEL_URL)')
+
+lint: ## gofumpt and staticcheck
+	test -z "$$($(GO) tool gofumpt -l cmd internal tunnel auth policy | tee /dev/stderr)"
+	$(GO) tool staticcheck ./...
+
+cross: ## compile for linux/arm64, darwin/arm64 and windows/amd64
+	GOOS=linux   GOARCH=arm64 $(STATIC) -o /dev/null ./cmd/...
+	GOOS=darwin  GOARCH=arm64 $(STATIC) -o /dev/null ./cmd/...
+	GOOS=windows GOARCH=amd64 $(STATIC) -o /dev/null ./cmd/...
+
+bench: build ## measure the tunnel against no tunnel, in turn, and print the ratios (BENCH=quick for a short run)
+	$(GO) run ./internal/bench/cmd/tunnelbench -bin bin $(if $(BENCH),-$(BENCH))
+
+fuzz: ## fuzz every parser a stranger can reach, FUZZTIME each
+	FUZZTIME=$(FUZZTIME) .ci/fuzz
+
+deps: ## install what the tests need from Debian (a C compiler for the race detector, Redis)
+	@.ci/deps

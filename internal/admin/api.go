@@ -1,0 +1,189 @@
+package admin
+
+import "time"
+
+// DiscoveryPath is where a relay publishes its Discovery document.
+const DiscoveryPath = "/.well-known/iap-relay"
+
+// JoinPath is where an agent enrols with a join token.
+const JoinPath = "/v1/join"
+
+// Discovery is what a client learns from a relay before it can log in. It
+// holds nothing secret: PublicClientSecret is what some providers (Google)
+// demand of clients that cannot keep a secret.
+type Discovery struct {
+	Relay          string            `json:"relay"`
+	Version        string            `json:"version"`
+	Protocols      []string          `json:"protocols"`
+	ChannelBinding string            `json:"channel_binding"` // exporter or nonce
+	RelayKey       []byte            `json:"relay_key"`       // Ed25519
+	Issuers        []DiscoveryIssuer `json:"issuers"`         // those people log in at
+}
+
+// DiscoveryIssuer is one provider a person can log in at.
+type DiscoveryIssuer struct {
+	Name               string   `json:"name"`
+	URL                string   `json:"url"`
+	ClientID           string   `json:"client_id"`
+	PublicClientSecret string   `json:"public_client_secret,omitempty"`
+	Scopes             []string `json:"scopes"`
+	Audience           string   `json:"audience,omitempty"` // asked for at the token endpoint where the provider needs it
+	Token              string   `json:"token"`              // id_token or access_token: which one the relay wants
+}
+
+// Whoami is a principal as the relay sees it.
+type Whoami struct {
+	Principal     string              `json:"principal"` // issuer/subject
+	Issuer        string              `json:"issuer"`
+	IssuerURL     string              `json:"issuer_url"`
+	Subject       string              `json:"subject"`
+	Name          string              `json:"name,omitempty"`
+	Email         string              `json:"email,omitempty"` // only when verified
+	Groups        []string            `json:"groups"`
+	GroupsUnknown bool                `json:"groups_unknown,omitempty"`
+	Claims        map[string][]string `json:"claims,omitempty"`
+	MFA           bool                `json:"mfa"`
+	MFASource     string              `json:"mfa_source,omitempty"`
+	AuthTime      *time.Time          `json:"auth_time,omitempty"`
+	Binding       string              `json:"binding"` // nonce, first-use or none
+	Admin         bool                `json:"admin"`
+	Session       SessionInfo         `json:"session"`
+	Lines         []string            `json:"lines"` // to paste into grants.yaml
+	Grants        int                 `json:"grants"`
+}
+
+// SessionInfo is one live session.
+type SessionInfo struct {
+	ID             string     `json:"id"`
+	Role           string     `json:"role"` // user or agent
+	Class          string     `json:"class"`
+	Principal      string     `json:"principal,omitempty"`
+	Agent          string     `json:"agent,omitempty"`
+	Key            string     `json:"key"` // fingerprint of the key it belongs to
+	Source         string     `json:"source"`
+	Software       string     `json:"software,omitempty"`
+	ChannelBinding string     `json:"channel_binding"`
+	Started        time.Time  `json:"started"`
+	Expires        *time.Time `json:"expires,omitempty"`
+	Streams        int        `json:"streams"`
+}
+
+// Resource is a resource as one principal may see it.
+type Resource struct {
+	Name    string            `json:"name"`
+	Kind    string            `json:"kind"`
+	Server  string            `json:"server,omitempty"` // model server behind it
+	Labels  map[string]string `json:"labels,omitempty"`
+	Online  bool              `json:"online"`
+	Agents  int               `json:"agents"`
+	Actions []string          `json:"actions"`
+	Models  []string          `json:"models,omitempty"` // those the agent announced and the principal may use
+	Grant   string            `json:"grant,omitempty"`
+}
+
+// ResourceList answers GET /v1/resources.
+type ResourceList struct {
+	Resources []Resource `json:"resources"`
+}
+
+// Question asks POST /v1/policy/explain what the policy says of the caller.
+type Question struct {
+	Resource string `json:"resource"`
+	Action   string `json:"action,omitempty"` // empty: any
+	Model    string `json:"model,omitempty"`
+}
+
+// Answer is the decision on a Question.
+type Answer struct {
+	Allow           bool        `json:"allow"`
+	Reason          string      `json:"reason"`
+	Message         string      `json:"message,omitempty"`
+	Grant           string      `json:"grant,omitempty"`
+	Revision        string      `json:"revision"`
+	Priority        int         `json:"priority,omitempty"`
+	Until           *time.Time  `json:"until,omitempty"`
+	Requests        []string    `json:"requests,omitempty"` // 60/1m
+	Tokens          []string    `json:"tokens,omitempty"`
+	Concurrent      int         `json:"concurrent,omitempty"`
+	MaxOutputTokens int         `json:"max_output_tokens,omitempty"`
+	Considered      []GrantStep `json:"considered,omitempty"` // grants that name the principal, in file order
+}
+
+// GrantStep says how one grant fared.
+type GrantStep struct {
+	Grant  string `json:"grant"`
+	Result string `json:"result"` // allowed, or the reason it did not
+}
+
+// Status is the relay as its operator or a principal sees it.
+type Status struct {
+	Relay          string        `json:"relay"`
+	Version        string        `json:"version"`
+	Started        time.Time     `json:"started"`
+	ChannelBinding string        `json:"channel_binding"`
+	PolicyRevision string        `json:"policy_revision,omitempty"`
+	Sessions       []SessionInfo `json:"sessions"` // a principal sees its own
+	Agents         int           `json:"agents"`
+	Audit          string        `json:"audit,omitempty"` // ok, or what is wrong (operator only)
+}
+
+// Agent is one enrolled agent.
+type Agent struct {
+	ID        string         `json:"id"`
+	Name      string         `json:"name"`
+	Key       string         `json:"key"`
+	Enrolled  time.Time      `json:"enrolled"`
+	Revoked   *time.Time     `json:"revoked,omitempty"`
+	Online    bool           `json:"online"`
+	Sessions  int            `json:"sessions"`
+	Resources []JoinResource `json:"resources"`
+}
+
+// JoinResource is a resource a join token lets its agent serve.
+type JoinResource struct {
+	Name   string            `json:"name"`
+	Kind   string            `json:"kind"`
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// NewJoinToken asks POST /v1/admin/agents/token for a single-use join token.
+type NewJoinToken struct {
+	Name      string         `json:"name"` // of the agent, for people
+	Resources []JoinResource `json:"resources"`
+	TTL       string         `json:"ttl,omitempty"`   // Go duration, default 10m
+	Share     bool           `json:"share,omitempty"` // may serve names another agent serves already
+}
+
+// JoinTokenCreated is its answer. Token is shown once.
+type JoinTokenCreated struct {
+	ID      string    `json:"id"`
+	Token   string    `json:"token"`
+	Expires time.Time `json:"expires"`
+}
+
+// JoinRequest is what an agent posts to JoinPath.
+type JoinRequest struct {
+	TokenID   string `json:"token_id"`
+	Secret    []byte `json:"secret"`
+	PublicKey []byte `json:"public_key"`
+	Signature []byte `json:"signature"` // by the agent's key: it holds what it registers
+}
+
+// JoinReply is the relay's answer. Signature is by RelayKey, whose hash the
+// agent compares with the one in its join token.
+type JoinReply struct {
+	AgentID   string         `json:"agent_id"`
+	RelayKey  []byte         `json:"relay_key"`
+	Resources []JoinResource `json:"resources"`
+	Signature []byte         `json:"signature"`
+}
+
+// Error is the body of every refusal of the API, and what Client returns.
+type Error struct {
+	Status  int    `json:"-"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func (e *Error) Error() string { return e.Message }

@@ -1,0 +1,164 @@
+package archtest
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "iap"
+
+// pkg is what `go list -json` says of a package of ours. Imports leaves test
+// files out: tests may use what they need.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	Name       string
+	Doc        string
+	Imports    []string
+	Deps       []string
+	GoFiles    []string
+}
+
+// layers lists, for packages with a rule of their own, which packages of the
+// product they may import; below that, anything goes.
+var layers = []struct {
+	pkg    string // with everything below it
+	may    []string
+	reason string
+}{
+	{"tunnel", nil, "the tunnel is a domain of its own: identity and policy reach it as funcs and bytes"},
+	{"auth", nil, "identity is a domain of its own: it knows neither streams nor rules"},
+	{"policy", []string{"policy"}, "policy is a domain of its own: it decides on plain structs"},
+	{"internal/modelapi", nil, "knowledge of the model servers' APIs, without I/O; relay, agent and CLI all use it"},
+	{"internal/guard", []string{"internal/modelapi"}, "the guard is built from funcs, so that an agent can mount the very same handler"},
+	{"internal/config", nil, "everybody reads configuration: it can know nobody"},
+	{"internal/state", nil, "a store knows nothing of what it stores"},
+	{"internal/audit", nil, "a log knows nothing of who writes it"},
+	{"internal/version", nil, "everybody tells the version"},
+	{"internal/dev", []string{"internal/modelapi"}, "the development provider and model stand in for foreign servers: they share nothing with us"},
+	{"internal/profile", []string{"internal/config"}, "what iapctl remembers between runs"},
+}
+
+// owners names the only package (with everything below it) that may import a
+// heavy dependency.
+var owners = []struct{ dependency, owner, reason string }{
+	{"github.com/hashicorp/yamux", "tunnel", "its traps are closed in one place"},
+	{"golang.org/x/oauth2", "auth", "tokens are handled in one place"},
+	{"github.com/coreos/go-oidc/v3", "auth", "what it leaves unchecked is checked in one place"},
+	{"github.com/zalando/go-keyring", "auth", "secrets at rest have one keeper"},
+	{"github.com/pkg/browser", "auth", "which URLs may be opened is decided in one place"},
+	{"github.com/open-policy-agent/opa", "policy/rego", "21 MB: the relay alone links it"},
+	{"modernc.org/sqlite", "internal/state", "one contract, one conformance suite"},
+	{"github.com/zitadel/oidc/v3", "internal/dev", "a provider for development alone"},
+	{"github.com/charmbracelet/lipgloss", "cmd/iapctl", "one renderer"},
+}
+
+// unlinked lists what a binary must not contain, directly or not.
+var unlinked = []struct{ binary, dependency, reason string }{
+	{"cmd/iapctl", "github.com/open-policy-agent/opa", "the CLI prints, it never decides"},
+	{"cmd/iapctl", "modernc.org/sqlite", "the CLI keeps no database"},
+	{"cmd/iapctl", "iap/internal/dev", "development parts belong to iap-relay dev"},
+	{"cmd/iap-agent", "github.com/open-policy-agent/opa", "the agent decides from its own static list"},
+	{"cmd/iap-agent", "modernc.org/sqlite", "the agent keeps no database"},
+	{"cmd/iap-agent", "iap/internal/dev", "development parts belong to iap-relay dev"},
+}
+
+func TestPackagesKeepToTheirLayer(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, layer := range layers {
+			if !below(p.ImportPath, layer.pkg) {
+				continue
+			}
+			for _, imported := range p.Imports {
+				if !strings.HasPrefix(imported, module+"/") {
+					continue
+				}
+				allowed := slices.ContainsFunc(layer.may, func(m string) bool { return below(imported, m) })
+				if !allowed && !below(imported, layer.pkg) {
+					t.Errorf("%s imports %s: %s", p.ImportPath, imported, layer.reason)
+				}
+			}
+		}
+	}
+}
+
+func TestEachHeavyDependencyHasOneOwner(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, rule := range owners {
+			for _, imported := range p.Imports {
+				if (imported == rule.dependency || strings.HasPrefix(imported, rule.dependency+"/")) && !below(p.ImportPath, rule.owner) {
+					t.Errorf("%s imports %s, which belongs to %s: %s", p.ImportPath, imported, rule.owner, rule.reason)
+				}
+			}
+		}
+	}
+}
+
+func TestBinariesLeaveOutWhatTheyDoNotNeed(t *testing.T) {
+	all := packages(t)
+	for _, rule := range unlinked {
+		i := slices.IndexFunc(all, func(p pkg) bool { return p.ImportPath == module+"/"+rule.binary })
+		if i < 0 {
+			t.Errorf("no package %s", rule.binary)
+			continue
+		}
+		for _, dep := range all[i].Deps {
+			if dep == rule.dependency || strings.HasPrefix(dep, rule.dependency+"/") {
+				t.Errorf("%s links %s: %s", rule.binary, dep, rule.reason)
+			}
+		}
+	}
+}
+
+func TestOnlyTheRelayCommandImportsDevelopmentParts(t *testing.T) {
+	for _, p := range packages(t) {
+		if slices.Contains(p.Imports, module+"/internal/dev") && !below(p.ImportPath, "cmd/iap-relay") && !below(p.ImportPath, "internal/dev") {
+			t.Errorf("%s imports internal/dev: only iap-relay dev and tests may", p.ImportPath)
+		}
+	}
+}
+
+func TestPackagesAreNamedAndDocumented(t *testing.T) {
+	for _, p := range packages(t) {
+		if slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "misc"}, p.Name) {
+			t.Errorf("%s: a package is named after what it is", p.ImportPath)
+		}
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
+
+// below reports whether the package path is room or lies in it. Paths of ours
+// may be given with or without the module's name.
+func below(path, room string) bool {
+	path, room = strings.TrimPrefix(path, module+"/"), strings.TrimPrefix(room, module+"/")
+	return path == room || strings.HasPrefix(path, room+"/")
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,Name,Doc,Imports,Deps,GoFiles", module+"/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("read go list: %v", err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 10 {
+		t.Fatalf("go list names %d packages: the rules would check nothing", len(all))
+	}
+	return all
+}

@@ -1,0 +1,147 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+)
+
+const (
+	// ModelPort is where applications look for a model server by default.
+	ModelPort = 11434
+	// otherPort is the first port tried for other kinds.
+	otherPort = 15000
+	// portTries bounds the search upwards from the first choice.
+	portTries = 200
+)
+
+// PortOwner is the process that holds a port, as far as the system tells.
+type PortOwner struct {
+	Name string
+	PID  int
+}
+
+func (o PortOwner) String() string {
+	switch {
+	case o.PID == 0:
+		return "another program"
+	case o.Name == "":
+		return "pid " + strconv.Itoa(o.PID)
+	}
+	return fmt.Sprintf("%s, pid %d", o.Name, o.PID)
+}
+
+// PortTakenError says that a port asked for, or remembered, is in use.
+type PortTakenError struct {
+	Port  int
+	Owner PortOwner
+}
+
+func (e *PortTakenError) Error() string { return fmt.Sprintf("port %d is taken (%s)", e.Port, e.Owner) }
+
+// PortRequest says how a resource gets its port.
+type PortRequest struct {
+	Kind       string       // model resources begin at ModelPort
+	Explicit   int          // the user's own choice; taken is an error
+	Remembered int          // what it had before; 0: none
+	Reserved   map[int]bool // ports remembered for other resources: not given away while they are free of use
+	Addrs      []netip.Addr // where to listen; empty: 127.0.0.1 and ::1
+}
+
+// Bound is a set of listeners on one port.
+type Bound struct {
+	Port      int
+	Listeners []net.Listener
+	Moved     *PortTakenError // why it is not the first choice; nil when it is
+}
+
+// Close closes every listener.
+func (b *Bound) Close() error {
+	var first error
+	for _, l := range b.Listeners {
+		if err := l.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// Bind finds the resource's port and listens there, on both loopback families at once.
+func Bind(ctx context.Context, r PortRequest) (*Bound, error) {
+	if r.Explicit != 0 {
+		return listenAll(ctx, r.Addrs, r.Explicit)
+	}
+	var moved *PortTakenError
+	for _, port := range r.candidates() {
+		b, err := listenAll(ctx, r.Addrs, port)
+		var taken *PortTakenError
+		if errors.As(err, &taken) {
+			if moved == nil {
+				moved = taken
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		b.Moved = moved
+		return b, nil
+	}
+	return nil, fmt.Errorf("find a free port from %d on: %w", r.first(), moved)
+}
+
+func (r PortRequest) first() int {
+	if r.Kind == "model" {
+		return ModelPort
+	}
+	return otherPort
+}
+
+// candidates are the ports to try: the remembered one, then upwards from the kind's first, leaving out those of other resources.
+func (r PortRequest) candidates() []int {
+	var ports []int
+	if r.Remembered != 0 {
+		ports = append(ports, r.Remembered)
+	}
+	for p := r.first(); p < r.first()+portTries; p++ {
+		if p != r.Remembered && !r.Reserved[p] {
+			ports = append(ports, p)
+		}
+	}
+	return ports
+}
+
+// listenAll listens on every address at the same port. Of the two loopback families one may be missing on a machine; a port taken on
+// either counts as taken, since an application may try both.
+func listenAll(ctx context.Context, addrs []netip.Addr, port int) (*Bound, error) {
+	loopback := len(addrs) == 0
+	if loopback {
+		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	}
+	b := &Bound{Port: port}
+	var lc net.ListenConfig
+	for _, a := range addrs {
+		l, err := lc.Listen(ctx, "tcp", netip.AddrPortFrom(a, uint16(port)).String())
+		switch {
+		case err == nil:
+			b.Listeners = append(b.Listeners, l)
+		case isInUse(err):
+			_ = b.Close()
+			return nil, &PortTakenError{Port: port, Owner: portOwner(port)}
+		case loopback && a.Is6() && isNoAddress(err):
+			// no IPv6 on this machine: nobody can reach ::1 either
+		default:
+			_ = b.Close()
+			return nil, fmt.Errorf("listen on %s: %w", netip.AddrPortFrom(a, uint16(port)), err)
+		}
+	}
+	return b, nil
+}
+
+func isNoAddress(err error) bool {
+	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
+}

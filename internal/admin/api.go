@@ -166,6 +166,7 @@ type JoinRequest struct {
 	TokenID   string `json:"token_id"`
 	Secret    []byte `json:"secret"`
 	PublicKey []byte `json:"public_key"`
+	Nonce     []byte `json:"nonce"`     // fresh, in what both sides sign
 	Signature []byte `json:"signature"` // by the agent's key: it holds what it registers
 }
 

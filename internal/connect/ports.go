@@ -49,7 +49,8 @@ type PortRequest struct {
 	Explicit   int          // the user's own choice; taken is an error
 	Remembered int          // what it had before; 0: none
 	Reserved   map[int]bool // ports remembered for other resources: not given away while they are free of use
-	Addrs      []netip.Addr // where to listen; empty: 127.0.0.1 and ::1
+	Any        bool         // any free port will do: for a run that nobody else has to find
+	Extra      []netip.Addr // where to listen beside 127.0.0.1 and ::1; an unspecified address stands for all
 }
 
 // Bound is a set of listeners on one port.
@@ -73,14 +74,14 @@ func (b *Bound) Close() error {
 // Bind finds the resource's port and listens there, on both loopback families at once.
 func Bind(ctx context.Context, r PortRequest) (*Bound, error) {
 	if r.Explicit != 0 {
-		return listenAll(ctx, r.Addrs, r.Explicit)
+		return listenAll(ctx, r.addrs(), r.Explicit)
 	}
 	var moved *PortTakenError
 	for _, port := range r.candidates() {
-		b, err := listenAll(ctx, r.Addrs, port)
+		b, err := listenAll(ctx, r.addrs(), port)
 		var taken *PortTakenError
 		if errors.As(err, &taken) {
-			if moved == nil {
+			if moved == nil && port != 0 {
 				moved = taken
 			}
 			continue
@@ -103,6 +104,9 @@ func (r PortRequest) first() int {
 
 // candidates are the ports to try: the remembered one, then upwards from the kind's first, leaving out those of other resources.
 func (r PortRequest) candidates() []int {
+	if r.Any {
+		return make([]int, portTries) // zeros: the system chooses
+	}
 	var ports []int
 	if r.Remembered != 0 {
 		ports = append(ports, r.Remembered)
@@ -115,31 +119,48 @@ func (r PortRequest) candidates() []int {
 	return ports
 }
 
-// listenAll listens on every address at the same port. Of the two loopback families one may be missing on a machine; a port taken on
-// either counts as taken, since an application may try both.
-func listenAll(ctx context.Context, addrs []netip.Addr, port int) (*Bound, error) {
-	loopback := len(addrs) == 0
-	if loopback {
-		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+// addrs are both loopback families and what was asked for besides.
+func (r PortRequest) addrs() []netip.Addr {
+	for _, a := range r.Extra {
+		if a.IsUnspecified() {
+			return []netip.Addr{a} // holds the loopback addresses already
+		}
 	}
+	return append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, r.Extra...)
+}
+
+// listenAll listens on every address at the same port; port 0 is chosen by the first. Of the two loopback families one may be
+// missing on a machine; a port taken on either counts as taken, since an application may try both.
+func listenAll(ctx context.Context, addrs []netip.Addr, port int) (*Bound, error) {
 	b := &Bound{Port: port}
 	var lc net.ListenConfig
 	for _, a := range addrs {
-		l, err := lc.Listen(ctx, "tcp", netip.AddrPortFrom(a, uint16(port)).String())
+		at := netip.AddrPortFrom(a, uint16(b.Port))
+		l, err := lc.Listen(ctx, "tcp", at.String())
 		switch {
 		case err == nil:
 			b.Listeners = append(b.Listeners, l)
+			b.Port = l.Addr().(*net.TCPAddr).Port
 		case isInUse(err):
 			_ = b.Close()
-			return nil, &PortTakenError{Port: port, Owner: portOwner(port)}
-		case loopback && a.Is6() && isNoAddress(err):
+			return nil, &PortTakenError{Port: b.Port, Owner: portOwner(b.Port)}
+		case a == netip.IPv6Loopback() && isNoAddress(err):
 			// no IPv6 on this machine: nobody can reach ::1 either
 		default:
 			_ = b.Close()
-			return nil, fmt.Errorf("listen on %s: %w", netip.AddrPortFrom(a, uint16(port)), err)
+			return nil, fmt.Errorf("listen on %s: %w", at, err)
 		}
 	}
 	return b, nil
+}
+
+// Addrs are the listeners' addresses, host:port.
+func (b *Bound) Addrs() []string {
+	var list []string
+	for _, l := range b.Listeners {
+		list = append(list, l.Addr().String())
+	}
+	return list
 }
 
 func isNoAddress(err error) bool {

@@ -19,8 +19,7 @@ const (
 	// maxProcesses bounds the search for a port's owner.
 	maxProcesses = 20000
 
-	tcpEstablished = 0x01
-	tcpListen      = 0x0a
+	tcpListen = 0x0a // state of a listening socket
 )
 
 // socketRow is one line of /proc/net/tcp or tcp6.

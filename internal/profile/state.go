@@ -53,9 +53,9 @@ type Login struct {
 	ClientSecret string    `json:"client_secret,omitempty" yaml:"client_secret,omitempty"` // of a public client: the relay publishes it
 	Scopes       []string  `json:"scopes,omitempty" yaml:"scopes,omitempty"`               //
 	Pick         string    `json:"pick,omitempty" yaml:"pick,omitempty"`                   // id_token or access_token
+	Audience     string    `json:"audience,omitempty" yaml:"audience,omitempty"`           // asked for at the provider
 	Principal    string    `json:"principal,omitempty" yaml:"principal,omitempty"`         // issuer alias/subject as the relay verified it
 	Name         string    `json:"name,omitempty" yaml:"name,omitempty"`                   // for display only
-	Keyring      bool      `json:"keyring,omitempty" yaml:"keyring,omitempty"`             // the credentials lie in the system's keyring
 }
 
 // State reads what is remembered; nothing remembered is an empty State.

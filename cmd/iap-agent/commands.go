@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"iap/internal/agent"
+	"iap/internal/serverlog"
+	"iap/internal/version"
+)
+
+const (
+	defaultConfig = "/etc/iap/agent.yaml"
+	checkTimeout  = 20 * time.Second
+	joinTimeout   = 30 * time.Second
+	maxTokenInput = 64 << 10
+)
+
+func runCommand() *cobra.Command {
+	var file, format string
+	var verbose bool
+	c := &cobra.Command{
+		Use: "run", Short: "Keep the tunnel to the relay and serve the resources", Args: noArgs,
+		Long: `Run the agent. It dials out, reconnects by itself and listens on no port.
+SIGTERM and Ctrl-C let running answers finish for up to 30 seconds.`,
+		Example: "  iap-agent run --config /etc/iap/agent.yaml",
+		RunE: func(c *cobra.Command, _ []string) error {
+			log, err := serverlog.New(os.Stderr, format, verbose)
+			if err != nil {
+				return &usageError{err}
+			}
+			cfg, err := agent.LoadConfig(file)
+			if err != nil {
+				return err
+			}
+			a, err := agent.New(cfg, log)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return a.Run(ctx)
+		},
+	}
+	c.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration file")
+	c.Flags().StringVar(&format, "log", "auto", serverlog.Usage)
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
+	return c
+}
+
+func joinCommand() *cobra.Command {
+	var o agent.JoinOptions
+	var upstreams []string
+	c := &cobra.Command{
+		Use: "join TOKEN", Short: "Enrol this machine with a join token and write agent.yaml",
+		Long: `Enrol with a single-use token from "iap-relay admin agents token". Makes the
+agent's key, pins the relay's and writes agent.yaml beside it. Give - as TOKEN
+to read it from standard input, which keeps it out of the process list.`,
+		Example: `  iap-agent join iapjoin1.…
+  echo "$TOKEN" | iap-agent join - --upstream phi3=http://127.0.0.1:11434`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return &usageError{errors.New("join takes one argument, the join token; see iap-agent join --help")}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			var err error
+			if o.Token, err = readToken(c.InOrStdin(), args[0]); err != nil {
+				return err
+			}
+			if o.Upstreams, err = parseUpstreams(upstreams); err != nil {
+				return &usageError{err}
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), joinTimeout)
+			defer cancel()
+			joined, err := agent.Join(ctx, o)
+			if err != nil {
+				return err
+			}
+			printJoined(c.OutOrStdout(), joined)
+			return nil
+		},
+	}
+	c.Flags().StringVarP(&o.Config, "config", "c", defaultConfig, "configuration file to write; must not exist")
+	c.Flags().StringVar(&o.CAFile, "ca-file", "", "certificates to trust for the relay, PEM (default the system's)")
+	c.Flags().StringArrayVar(&upstreams, "upstream", nil, "where a resource listens, NAME=URL (may be repeated)")
+	return c
+}
+
+func printJoined(w io.Writer, j agent.Joined) {
+	fmt.Fprintf(w, "Enrolled at %s as %s. Wrote %s.\n", j.Relay, j.AgentID, j.Config)
+	if len(j.Missing) > 0 {
+		fmt.Fprintf(w, "Check the upstream of %s there: it is a guess.\n", strings.Join(j.Missing, ", "))
+	}
+	fmt.Fprintf(w, "Next:\n  iap-agent check --config %s\n  iap-agent run --config %s\n", j.Config, j.Config)
+}
+
+func readToken(stdin io.Reader, arg string) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	data, err := io.ReadAll(io.LimitReader(stdin, maxTokenInput))
+	return strings.TrimSpace(string(data)), err
+}
+
+func parseUpstreams(list []string) (map[string]string, error) {
+	all := map[string]string{}
+	for _, text := range list {
+		name, url, ok := strings.Cut(text, "=")
+		if !ok || url == "" {
+			return nil, fmt.Errorf("--upstream %q: write NAME=URL, such as phi3=http://127.0.0.1:11434", text)
+		}
+		all[name] = url
+	}
+	return all, nil
+}
+
+func checkCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use: "check", Short: "Check configuration, upstreams and the way to the relay", Args: noArgs,
+		Long: `Read what "run" reads, ask each upstream who it is, and open a session to the
+relay and close it again. Exit status 1 if anything fails.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(c.Context(), checkTimeout)
+			defer cancel()
+			failed := false
+			for _, r := range agent.Check(ctx, file) {
+				verdict, text := "ok    ", r.Detail
+				if r.Problem != "" {
+					verdict, text, failed = "FAILED", r.Problem, true
+				}
+				fmt.Fprintf(c.OutOrStdout(), "%s  %-16s %s\n", verdict, r.Name, text)
+			}
+			if failed {
+				return errors.New("not ready; see above")
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration file")
+	return c
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			v := version.Current()
+			fmt.Fprintf(c.OutOrStdout(), "iap-agent %s (%s, %s)\n", v.Version, v.Go, v.Platform)
+			return nil
+		},
+	}
+}
+
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &usageError{fmt.Errorf("%s takes no argument %q; see %s --help", c.CommandPath(), args[0], c.CommandPath())}
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+// Command iap-relay is the public process of the tunnel: identity, policy,
+// limits and audit, between users and the agents that dial out to it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"iap/internal/admin"
+	"iap/internal/version"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run is the whole program: 0 ok, 1 error, 2 usage.
+func run(args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(context.Background())
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "iap-relay: "+err.Error())
+	var refused *admin.Error
+	if errors.As(err, &refused) && refused.Hint != "" {
+		fmt.Fprintln(os.Stderr, "  "+refused.Hint)
+	}
+	var usage *usageError
+	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
+		return 2
+	}
+	return 1
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use: "iap-relay", Short: "The public side of an identity-aware tunnel for language models",
+		SilenceUsage: true, SilenceErrors: true, Version: version.String(),
+		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(runCommand(), initCommand(), checkCommand(), policyCommand(), adminCommand(), devCommand(), versionCommand())
+	return root
+}
+
+// usageError is a command line that cannot be meant.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"iap/internal/relay"
+	"iap/policy"
+	"iap/policy/rego"
+)
+
+func policyCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use: "policy", Short: "Check, test and explain the policy without a running relay",
+		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.PersistentFlags().StringVarP(&file, "config", "c", defaultConfig, "configuration file of the relay")
+	c.AddCommand(policyCheck(&file), policyTest(&file), policyExplain(&file))
+	return c
+}
+
+func policyConfig(file string) (rego.Config, error) {
+	cfg, err := relay.LoadConfig(file)
+	if err != nil {
+		return rego.Config{}, err
+	}
+	return cfg.Rego(slog.New(slog.DiscardHandler)), nil
+}
+
+func policyCheck(file *string) *cobra.Command {
+	return &cobra.Command{
+		Use: "check", Short: "Say whether grants and modules can be loaded", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := policyConfig(*file)
+			if err != nil {
+				return err
+			}
+			e, err := rego.New(c.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "ok: %d grants, revision %s\n", len(e.Grants().List), e.Revision())
+			return nil
+		},
+	}
+}
+
+func policyTest(file *string) *cobra.Command {
+	var output string
+	c := &cobra.Command{
+		Use: "test [FILE_test.rego…]", Short: "Run the policy's own unit tests",
+		Long:    `Run the test_ rules of the files named, and of the _test.rego files among the modules of the configuration.`,
+		Example: "  iap-relay policy test policy_test.rego",
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, err := policyConfig(*file)
+			if err != nil {
+				return err
+			}
+			cfg.Modules = append(cfg.Modules, args...)
+			results, err := rego.Test(c.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			if len(results) == 0 {
+				return errors.New("no tests found; name _test.rego files")
+			}
+			if err := printOr(c.OutOrStdout(), output, results, func(w io.Writer) { printTests(w, results) }); err != nil {
+				return err
+			}
+			for _, r := range results {
+				if !r.Passed && !r.Skipped {
+					return errors.New("the policy's tests fail")
+				}
+			}
+			return nil
+		},
+	}
+	outputFlag(c, &output)
+	return c
+}
+
+func printTests(w io.Writer, results []rego.TestResult) {
+	for _, r := range results {
+		verdict := "FAILED"
+		switch {
+		case r.Skipped:
+			verdict = "skip"
+		case r.Passed:
+			verdict = "ok"
+		}
+		fmt.Fprintf(w, "%-7s %s (%s) %s\n", verdict, r.Name, r.Location, r.Error)
+	}
+}
+
+func policyExplain(file *string) *cobra.Command {
+	var output, inputFile string
+	c := &cobra.Command{
+		Use: "explain --input FILE", Short: "Decide one question and show how each grant fared", Args: noArgs,
+		Long: `Read a policy input as JSON (- for standard input) and decide it:
+
+  {"principal": {"issuer": "corp", "subject": "8a7f3c", "groups": ["ml-eng"]},
+   "resource": {"name": "phi3", "kind": "model"}, "action": "chat", "model": "phi3:latest"}`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := policyConfig(*file)
+			if err != nil {
+				return err
+			}
+			in, err := readInput(c.InOrStdin(), inputFile)
+			if err != nil {
+				return err
+			}
+			e, err := rego.New(c.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			x := e.Explain(c.Context(), in)
+			return printOr(c.OutOrStdout(), output, x, func(w io.Writer) { printExplanation(w, x) })
+		},
+	}
+	c.Flags().StringVar(&inputFile, "input", "-", "file with the policy input")
+	outputFlag(c, &output)
+	return c
+}
+
+func readInput(stdin io.Reader, file string) (policy.Input, error) {
+	var in policy.Input
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return in, err
+		}
+		defer f.Close()
+		stdin = f
+	}
+	d := json.NewDecoder(io.LimitReader(stdin, 1<<20))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&in); err != nil {
+		return in, fmt.Errorf("policy input: %w", err)
+	}
+	if in.Now.IsZero() {
+		in.Now = time.Now()
+	}
+	return in, nil
+}
+
+func printExplanation(w io.Writer, x policy.Explanation) {
+	verdict := "denied"
+	if x.Decision.Allow {
+		verdict = "allowed by " + x.Decision.Grant
+	}
+	fmt.Fprintf(w, "%s (%s) %s\n\n", verdict, x.Decision.Reason, x.Decision.Message)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "LINE\tGRANT\tRESULT")
+	for _, g := range x.Grants {
+		fmt.Fprintf(t, "%d\t%s\t%s\n", g.Line, g.Name, g.Verdict())
+	}
+	t.Flush()
+}

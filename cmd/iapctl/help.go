@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// usageTemplate is cobra's, with shorter headings and without its line about help for commands.
+const usageTemplate = `{{if .Runnable}}Usage:
+  {{.UseLine}}{{end}}{{if and .HasAvailableSubCommands (not .Runnable)}}Usage:
+  {{.CommandPath}} COMMAND{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+Global flags:
+{{.InheritedFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}
+`
+
+func noArgs(cmd *cobra.Command, args []string) error { return maxArgs(0)(cmd, args) }
+
+func maxArgs(n int) cobra.PositionalArgs { return rangeArgs(0, n) }
+
+// rangeArgs checks the number of arguments and names the next step in our own words.
+func rangeArgs(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		next := cmd.CommandPath() + " --help"
+		if len(args) < least {
+			return &failure{code: "usage", what: fmt.Sprintf("%s wants an argument: %s", cmd.CommandPath(), cmd.Use), next: next}
+		}
+		if most >= 0 && len(args) > most {
+			return &failure{code: "usage", what: fmt.Sprintf("%s does not take %q", cmd.CommandPath(), clean(args[most])), next: next}
+		}
+		return nil
+	}
+}
+
+// group is a command that only holds others.
+func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return unknownCommand(cmd, args[0])
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// plainUseLines takes cobra's "[flags]" from the end of the usage lines: flags stand below them.
+func plainUseLines(cmd *cobra.Command) {
+	cmd.DisableFlagsInUseLine = true
+	for _, c := range cmd.Commands() {
+		plainUseLines(c)
+	}
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"iap/internal/admin"
+)
+
+const shownModels = 4 // -o json has them all
+
+func (a *app) resourcesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "resources",
+		Short: "List what you may reach",
+		Long: `List the resources that the policy lets you reach, whether an agent serves
+them right now, and which models they offer you.`,
+		Example: `  iapctl resources
+  iapctl resources -o json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.resources(cmd.Context()) },
+	}
+}
+
+func (a *app) resources(ctx context.Context) error {
+	p, err := a.relayProfile()
+	if err != nil {
+		return err
+	}
+	var list []admin.Resource
+	err = a.withRelay(ctx, p, func(ctx context.Context, client *admin.Client) (err error) {
+		list, err = fetchResources(ctx, p, client)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if list == nil {
+		list = []admin.Resource{}
+	}
+	if done, err := a.json(resourcesDocument{Schema: schemaName, Resources: list}); done {
+		return err
+	}
+	if len(list) == 0 {
+		a.say("You may reach nothing yet. Give the lines of this to the relay's operator:\n\n  iapctl whoami")
+		return nil
+	}
+	var rows [][]string
+	for _, r := range list {
+		state := a.ui.out.bad.Render("offline")
+		if r.Online {
+			state = a.ui.out.good.Render("online")
+		}
+		rows = append(rows, []string{clean(r.Name), kindText(r), state, offers(r)})
+	}
+	a.table([]string{"NAME", "KIND", "STATE", "YOU MAY"}, rows)
+	return nil
+}
+
+func kindText(r admin.Resource) string {
+	if r.Server != "" {
+		return clean(r.Kind) + " (" + clean(r.Server) + ")"
+	}
+	return clean(r.Kind)
+}
+
+// offers says what a resource allows, its models on a line of their own.
+func offers(r admin.Resource) string {
+	text := strings.Join(cleanEach(r.Actions), ", ")
+	if len(r.Models) == 0 {
+		return text
+	}
+	models := cleanEach(r.Models)
+	more := ""
+	if len(models) > shownModels {
+		more = fmt.Sprintf(" and %d more", len(models)-shownModels)
+		models = models[:shownModels]
+	}
+	return text + "\nwith " + strings.Join(models, ", ") + more
+}

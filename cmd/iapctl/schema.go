@@ -1,0 +1,185 @@
+package main
+
+import (
+	"time"
+
+	"iap/internal/admin"
+	"iap/internal/version"
+)
+
+// schemaName is the first field of every document of -o json. Within iapctl/v1 fields are only added, never renamed, removed
+// or given another type; times are RFC 3339, sizes and ports numbers. A field that is not known is left out.
+const schemaName = "iapctl/v1"
+
+// errorDocument is written to stderr when a command fails.
+type errorDocument struct {
+	Schema string    `json:"schema"`
+	Error  errorBody `json:"error"`
+}
+
+type errorBody struct {
+	Code    string `json:"code"`    // stable word
+	Message string `json:"message"` // for a person
+	Next    string `json:"next,omitempty"`
+	Exit    int    `json:"exit"` // exit status
+	Cause   string `json:"cause,omitempty"`
+}
+
+// loginDocument: login.
+type loginDocument struct {
+	Schema    string     `json:"schema"`
+	Profile   string     `json:"profile"`
+	Relay     string     `json:"relay"`
+	Issuer    string     `json:"issuer"`
+	Principal string     `json:"principal"`
+	Name      string     `json:"name,omitempty"`
+	Grants    int        `json:"grants"` // how many grants name the principal
+	Store     string     `json:"store"`  // where the credentials lie
+	Expires   *time.Time `json:"expires,omitempty"`
+}
+
+// promptDocument: login, one line on stderr while it waits for the person.
+type promptDocument struct {
+	Schema          string    `json:"schema"`
+	VerificationURI string    `json:"verification_uri"`
+	Complete        string    `json:"verification_uri_complete,omitempty"`
+	UserCode        string    `json:"user_code"`
+	Expires         time.Time `json:"expires"`
+}
+
+// logoutDocument: logout.
+type logoutDocument struct {
+	Schema  string `json:"schema"`
+	Profile string `json:"profile"`
+	Revoked bool   `json:"revoked"`          // the provider has revoked the tokens
+	Reason  string `json:"reason,omitempty"` // why not
+	Deleted bool   `json:"deleted"`          // local credentials are gone
+}
+
+// whoamiDocument: whoami.
+type whoamiDocument struct {
+	Schema string `json:"schema"`
+	admin.Whoami
+}
+
+// authDocument: auth status. Nothing in it is secret.
+type authDocument struct {
+	Schema      string     `json:"schema"`
+	Profile     string     `json:"profile"`
+	Relay       string     `json:"relay,omitempty"`
+	LoggedIn    bool       `json:"logged_in"`
+	Source      string     `json:"source"` // store, token_file or token_command
+	Store       string     `json:"store,omitempty"`
+	Issuer      string     `json:"issuer,omitempty"`
+	Principal   string     `json:"principal,omitempty"`
+	Key         string     `json:"key,omitempty"` // fingerprint of the session key
+	Since       *time.Time `json:"since,omitempty"`
+	Expires     *time.Time `json:"expires,omitempty"` // of the present token
+	Refreshable bool       `json:"refreshable"`
+}
+
+// tokenDocument: auth token.
+type tokenDocument struct {
+	Schema string `json:"schema"`
+	Token  string `json:"token"`
+}
+
+// profilesDocument: profile ls.
+type profilesDocument struct {
+	Schema   string            `json:"schema"`
+	Profiles []profileDocument `json:"profiles"`
+}
+
+type profileDocument struct {
+	Name      string `json:"name"`
+	Current   bool   `json:"current"`
+	Relay     string `json:"relay"`
+	Issuer    string `json:"issuer,omitempty"`
+	CAFile    string `json:"ca_file,omitempty"`
+	Principal string `json:"principal,omitempty"`
+	LoggedIn  bool   `json:"logged_in"`
+}
+
+// doneDocument: profile use, profile rm, disconnect.
+type doneDocument struct {
+	Schema string   `json:"schema"`
+	Action string   `json:"action"`
+	Names  []string `json:"names"`
+}
+
+// resourcesDocument: resources.
+type resourcesDocument struct {
+	Schema    string           `json:"schema"`
+	Resources []admin.Resource `json:"resources"`
+}
+
+// connectDocument: connect, one line on stdout once everything listens.
+type connectDocument struct {
+	Schema      string               `json:"schema"`
+	Profile     string               `json:"profile"`
+	Relay       string               `json:"relay"`
+	Principal   string               `json:"principal,omitempty"`
+	Detached    bool                 `json:"detached"`
+	PID         int                  `json:"pid"`
+	Expires     *time.Time           `json:"expires,omitempty"` // of the session; it is renewed before
+	Connections []connectionDocument `json:"connections"`
+}
+
+// connectionDocument: one resource on a local port.
+type connectionDocument struct {
+	Resource string   `json:"resource"`
+	Kind     string   `json:"kind"`
+	Online   bool     `json:"online"`
+	Already  bool     `json:"already,omitempty"` // another process served it before
+	PID      int      `json:"pid"`
+	Port     int      `json:"port"`
+	Listen   []string `json:"listen"`                    // host:port
+	URL      string   `json:"url,omitempty"`             // model and http
+	OpenAI   string   `json:"openai_base_url,omitempty"` // model
+	LocalKey string   `json:"local_key,omitempty"`       // what requests must carry
+	Moved    string   `json:"moved,omitempty"`           // why the port is not the usual one
+}
+
+// envDocument: env -o json.
+type envDocument struct {
+	Schema    string            `json:"schema"`
+	Resource  string            `json:"resource"`
+	Connected bool              `json:"connected"`
+	Variables map[string]string `json:"variables"`
+}
+
+// chatDocument: chat with a prompt, once the answer is complete.
+type chatDocument struct {
+	Schema   string `json:"schema"`
+	Resource string `json:"resource"`
+	Model    string `json:"model"`
+	Answer   string `json:"answer"`
+	Finish   string `json:"finish_reason,omitempty"`
+}
+
+// statusDocument: status. Relay is left out when it cannot be reached; Error then says why.
+type statusDocument struct {
+	Schema      string               `json:"schema"`
+	Profile     string               `json:"profile"`
+	RelayName   string               `json:"relay_name,omitempty"`
+	Principal   string               `json:"principal,omitempty"`
+	Connections []connectionDocument `json:"connections"`
+	Relay       *admin.Status        `json:"relay,omitempty"`
+	Error       *errorBody           `json:"error,omitempty"`
+}
+
+// explainDocument: policy explain.
+type explainDocument struct {
+	Schema   string `json:"schema"`
+	Resource string `json:"resource"`
+	Action   string `json:"action,omitempty"`
+	Model    string `json:"model,omitempty"`
+	admin.Answer
+}
+
+// versionDocument: version.
+type versionDocument struct {
+	Schema string `json:"schema"`
+	version.Info
+	Protocol string `json:"protocol"` // spoken with the relay
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"iap/internal/connect"
+	"iap/internal/profile"
+	"iap/tunnel"
+)
+
+const rememberTimeout = 5 * time.Second // a small file under a lock
+
+// watch tells the person about sessions that go and come, once each, and remembers how the relay proved itself.
+type watch struct {
+	app     *app
+	ctx     context.Context // of the command
+	profile *profile.Profile
+
+	mu    sync.Mutex
+	begun bool                  // guarded by mu; before, failures are the command's own
+	away  map[tunnel.Class]bool // guarded by mu
+	told  bool                  // guarded by mu; that another user was turned away
+}
+
+func (a *app) newWatch(ctx context.Context, p *profile.Profile) *watch {
+	return &watch{app: a, ctx: ctx, profile: p, away: map[tunnel.Class]bool{}}
+}
+
+func (w *watch) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun = true
+}
+
+func (w *watch) up(s *tunnel.Session) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), rememberTimeout)
+	defer cancel()
+	if err := w.profile.Remember(ctx, s.PublicKey(), string(s.Binding())); err != nil {
+		w.app.logger().Warn("remember relay", "err", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	was := len(w.away)
+	delete(w.away, s.Class())
+	if w.begun && was > 0 && len(w.away) == 0 {
+		w.app.say("%s The relay is back.", w.app.ui.err.good.Render("✓"))
+	}
+}
+
+// down is called for each failed try: only the first of an outage is told.
+func (w *watch) down(class tunnel.Class, err error, _ time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.begun || w.ctx.Err() != nil {
+		return
+	}
+	first := len(w.away) == 0
+	w.away[class] = true
+	if !first {
+		return
+	}
+	if connect.NeedsLogin(err) {
+		w.app.say("%s A new login is needed; connections go on by themselves after it.\n  Next: iapctl login", w.app.ui.err.bad.Render("!"))
+		return
+	}
+	w.app.say("%s %s. Trying again; requests wait up to %d seconds.", w.app.ui.err.bad.Render("!"), capital(failureOf(err).what), int(connect.WaitForSession.Seconds()))
+}
+
+func (w *watch) notice(n tunnel.Notice) {
+	w.app.say("  The relay says: %s", clean(n.Text))
+}
+
+func (w *watch) otherUser() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.told {
+		return
+	}
+	w.told = true
+	w.app.say("%s A connection of another user of this machine was closed.\n  To serve other users too: --allow-other-users", w.app.ui.err.bad.Render("!"))
+}
+
+func capital(s string) string {
+	if s != "" && s[0] >= 'a' && s[0] <= 'z' {
+		return string(s[0]-'a'+'A') + s[1:]
+	}
+	return s
+}

@@ -1,0 +1,327 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"iap/auth"
+	"iap/internal/modelapi"
+	"iap/internal/version"
+	"iap/tunnel"
+)
+
+const (
+	resolveEvery = 30 * time.Second // how soon a new relay behind the name is found
+	maxRelays    = 16               // addresses of one name that are dialled
+	drainLimit   = 30 * time.Second // running answers of an agent that stops
+	drainPoll    = 100 * time.Millisecond
+)
+
+// Agent is one agent process. New reads what it needs, Run serves until the
+// context ends.
+type Agent struct {
+	cfg       *Config
+	log       *slog.Logger
+	key       ed25519.PrivateKey
+	relayKey  ed25519.PublicKey
+	tls       *tls.Config
+	table     *modelapi.Table
+	upstreams []*upstream
+	buffers   buffers
+	transport *http.Transport
+	running   sync.WaitGroup
+	busy      atomic.Int64 // requests and tcp streams that run
+
+	mu       sync.Mutex
+	sessions map[*tunnel.Session]struct{} // guarded by mu
+	changed  chan struct{}                // guarded by mu; closed and replaced when sessions changes
+}
+
+// upstream is one resource: its configuration and what is known of it.
+type upstream struct {
+	cfg       *ResourceConfig
+	transport *http.Transport
+
+	mu    sync.Mutex
+	state probed // guarded by mu
+}
+
+// New prepares an agent. It dials nothing yet.
+func New(cfg *Config, log *slog.Logger) (*Agent, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	a := &Agent{cfg: cfg, log: log, table: modelapi.Default(), transport: newTransport(), sessions: map[*tunnel.Session]struct{}{}, changed: make(chan struct{})}
+	var err error
+	if a.key, err = auth.LoadKey(cfg.KeyFile); err != nil {
+		return nil, fmt.Errorf("key_file: %w; run iap-agent join TOKEN", err)
+	}
+	if a.relayKey, err = cfg.relayKey(); err != nil {
+		return nil, err
+	}
+	if a.tls, err = tlsConfig(cfg.CAFile); err != nil {
+		return nil, err
+	}
+	for i := range cfg.Resources {
+		a.upstreams = append(a.upstreams, &upstream{cfg: &cfg.Resources[i], transport: a.transport})
+	}
+	return a, nil
+}
+
+// tlsConfig trusts the certificates in file beside nothing else, or the
+// system's if file is empty.
+func tlsConfig(file string) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS13}
+	if file == "" {
+		return c, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file: %w", err)
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM", file)
+	}
+	return c, nil
+}
+
+// Run keeps sessions to every relay that the name yields, and serves them until
+// ctx ends; then it lets running answers finish for a while.
+func (a *Agent) Run(ctx context.Context) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer a.transport.CloseIdleConnections()
+	a.probeAll(ctx) // so that the first announcement tells what is there
+	a.running.Go(func() { a.keepProbing(ctx) })
+	err := a.keepRelays(ctx, serving)
+	a.drain(serving)
+	stop()
+	a.running.Wait()
+	return err
+}
+
+// keepRelays runs one set of keepers for each address of the relay's name and
+// follows the name's changes. It returns when ctx ends.
+func (a *Agent) keepRelays(ctx, serving context.Context) error {
+	keepers := map[netip.AddrPort]context.CancelFunc{}
+	var group sync.WaitGroup
+	defer group.Wait()
+	failed := make(chan error, 1)
+	tick := time.NewTicker(resolveEvery)
+	defer tick.Stop()
+	for {
+		addresses := a.resolve(ctx)
+		for at := range addresses {
+			if keepers[at] != nil {
+				continue
+			}
+			keeping, cancel := context.WithCancel(ctx)
+			keepers[at] = cancel
+			for _, class := range []tunnel.Class{tunnel.Interactive, tunnel.Bulk} {
+				group.Go(func() { a.keep(keeping, serving, at, class, failed) })
+			}
+		}
+		for at, cancel := range keepers {
+			if len(addresses) > 0 && !addresses[at] {
+				cancel()
+				delete(keepers, at)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			for _, cancel := range keepers {
+				cancel()
+			}
+			return nil
+		case err := <-failed:
+			for _, cancel := range keepers {
+				cancel()
+			}
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+// resolve lists the relay's addresses. Behind a proxy the name is the proxy's
+// to resolve; while it cannot be resolved the zero address dials by name, which
+// gives the keeper's backoff something to report.
+func (a *Agent) resolve(ctx context.Context) map[netip.AddrPort]bool {
+	byName := map[netip.AddrPort]bool{{}: true}
+	host, port, err := net.SplitHostPort(a.cfg.Relay)
+	if err != nil {
+		host, port = a.cfg.Relay, "443"
+	}
+	if usesProxy(host, port) {
+		return byName
+	}
+	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	if err != nil {
+		return byName
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil || len(ips) == 0 {
+		return byName
+	}
+	found := map[netip.AddrPort]bool{}
+	for _, ip := range ips {
+		if len(found) < maxRelays {
+			found[netip.AddrPortFrom(ip.Unmap(), uint16(number))] = true
+		}
+	}
+	return found
+}
+
+func usesProxy(host, port string) bool {
+	r, err := http.NewRequest(http.MethodGet, "https://"+net.JoinHostPort(host, port), nil)
+	if err != nil {
+		return false
+	}
+	proxy, err := http.ProxyFromEnvironment(r)
+	return err == nil && proxy != nil
+}
+
+// keep holds one session of one class to one relay address.
+func (a *Agent) keep(ctx, serving context.Context, at netip.AddrPort, class tunnel.Class, failed chan<- error) {
+	log := a.log.With("relay", a.cfg.Relay, "class", class)
+	if at.IsValid() {
+		log = log.With("address", at.String())
+	}
+	k := &tunnel.Keeper{
+		Dial:   func(ctx context.Context) (*tunnel.Session, error) { return a.connect(ctx, at, class) },
+		Logger: log,
+		OnUp: func(s *tunnel.Session) {
+			log.Info("connected to the relay", "session", s.ID())
+			a.serveSession(serving, s)
+		},
+		OnDown: func(err error, wait time.Duration) {
+			log.Warn("not connected to the relay", "error", err, "next_try", wait.Round(time.Millisecond))
+		},
+	}
+	if err := k.Run(ctx); err != nil && ctx.Err() == nil {
+		select {
+		case failed <- err:
+		default:
+		}
+	}
+}
+
+// connect dials the relay and opens a session.
+func (a *Agent) connect(ctx context.Context, at netip.AddrPort, class tunnel.Class) (*tunnel.Session, error) {
+	d := tunnel.Dialer{Address: a.cfg.Relay, Connect: at, TLS: a.tls}
+	conn, err := d.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := tunnel.Connect(ctx, conn, tunnel.ClientConfig{
+		Role: tunnel.RoleAgent, Class: class, Relay: a.cfg.Relay, AgentID: a.cfg.AgentID, Version: version.String(),
+		Key: a.key, CheckRelay: a.checkRelay, Announce: a.announcements(), Logger: a.log,
+	})
+	var refused *tunnel.DialError
+	if errors.As(err, &refused) && refused.Code == tunnel.CodeRevoked {
+		return nil, tunnel.Permanent(err) // trying again cannot help: an operator must enrol the agent anew
+	}
+	return s, err
+}
+
+// checkRelay holds the relay's key against the one pinned at join.
+func (a *Agent) checkRelay(key ed25519.PublicKey) error {
+	if !bytes.Equal(key, a.relayKey) {
+		return errors.New("the relay shows another key than the one pinned at join: it was set up anew, or something is in between")
+	}
+	return nil
+}
+
+// serveSession serves a session until it ends, in a goroutine of its own.
+func (a *Agent) serveSession(ctx context.Context, s *tunnel.Session) {
+	a.track(s, true)
+	a.running.Go(func() {
+		defer a.track(s, false)
+		err := s.Serve(ctx, a.serveStream)
+		a.log.Debug("session ended", "session", s.ID(), "error", err)
+	})
+}
+
+func (a *Agent) track(s *tunnel.Session, live bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if live {
+		a.sessions[s] = struct{}{}
+	} else {
+		delete(a.sessions, s)
+	}
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+func (a *Agent) live() ([]*tunnel.Session, <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := make([]*tunnel.Session, 0, len(a.sessions))
+	for s := range a.sessions {
+		all = append(all, s)
+	}
+	return all, a.changed
+}
+
+// drain asks the relays for no more streams, waits for the running ones within
+// the limit and closes the sessions.
+func (a *Agent) drain(ctx context.Context) {
+	limit, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	all, _ := a.live()
+	var group sync.WaitGroup
+	for _, s := range all {
+		group.Go(func() {
+			if s.GoAway("the agent is stopping") == nil {
+				a.idle(limit)
+			}
+			_ = s.Close(tunnel.CodeCanceled, "the agent is stopping")
+		})
+	}
+	group.Wait()
+}
+
+// idle waits until no request runs. The streams themselves stay open: the relay
+// keeps them warm.
+func (a *Agent) idle(ctx context.Context) {
+	tick := time.NewTicker(drainPoll)
+	defer tick.Stop()
+	for a.busy.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Connected waits until the agent has n sessions, for callers that start
+// several processes in one.
+func (a *Agent) Connected(ctx context.Context, n int) error {
+	for {
+		all, changed := a.live()
+		if len(all) >= n {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"iap/internal/modelapi"
+	"iap/tunnel"
+)
+
+// refusal is why the agent says no: a code and a sentence for the reply.
+type refusal struct {
+	code    tunnel.Code
+	message string
+}
+
+func (r *refusal) Error() string { return r.code.String() + ": " + r.message }
+
+func refusef(code tunnel.Code, format string, args ...any) error {
+	return &refusal{code, fmt.Sprintf(format, args...)}
+}
+
+// request is what the second check looks at: the bytes as they arrived.
+type request struct {
+	method, target, contentType, contentEncoding string
+	body                                         []byte
+}
+
+// lookup finds the resource that a header names in the agent's own list.
+func (a *Agent) lookup(h tunnel.Header) (*upstream, error) {
+	i := slices.IndexFunc(a.upstreams, func(u *upstream) bool { return u.cfg.Name == h.Resource })
+	if i < 0 || a.upstreams[i].cfg.Kind != h.Kind {
+		return nil, refusef(tunnel.CodeNotAnnounced, "this agent does not serve %q", h.Resource)
+	}
+	return a.upstreams[i], nil
+}
+
+// checkHeader holds the header against the agent's list of actions.
+func (u *upstream) checkHeader(h tunnel.Header) error {
+	if len(u.cfg.Actions) > 0 && !slices.Contains(u.cfg.Actions, h.Action) {
+		return refusef(tunnel.CodePolicyDenied, "this agent's own list does not allow %s on %s", h.Action, u.cfg.Name)
+	}
+	if u.cfg.Kind != kindModel && h.Action != string(modelapi.Connect) {
+		return refusef(tunnel.CodeProtocolError, "action %q does not fit kind %s", h.Action, u.cfg.Kind)
+	}
+	return nil
+}
+
+// checkRequest reads the request anew and refuses it unless it is what the
+// relay decided on: same action, same model, same target, and both in the
+// agent's own list. It returns the bytes to send.
+func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q request) ([]byte, error) {
+	if q.method != h.Method || q.target != h.Path {
+		return nil, refusef(tunnel.CodeProtocolError, "the request is not the one that was decided on")
+	}
+	if u.cfg.Kind != kindModel {
+		return q.body, nil
+	}
+	rawPath, query, _ := strings.Cut(q.target, "?")
+	class, err := table.Classify(modelapi.Input{
+		Server: u.server(), Method: q.method, Path: rawPath, Query: query,
+		ContentType: q.contentType, ContentEncoding: q.contentEncoding, Body: q.body,
+	})
+	if err != nil {
+		return nil, refusef(tunnel.CodeRefused, "the agent reads this request as invalid: %v", err)
+	}
+	if string(class.Action) != h.Action || class.Model != h.Model || class.Target != q.target {
+		return nil, refusef(tunnel.CodeRefused, "the agent reads this request as %s of model %q, the relay as %s of %q", class.Action, class.Model, h.Action, h.Model)
+	}
+	for _, model := range class.Models {
+		if !u.servesModel(model) {
+			return nil, refusef(tunnel.CodePolicyDenied, "this agent's own list does not allow model %s", model)
+		}
+	}
+	return class.Body, nil
+}
+
+// servesModel matches a model's name, with or without its tag, against the
+// agent's own list.
+func (u *upstream) servesModel(model string) bool {
+	if len(u.cfg.Models) == 0 || model == "" {
+		return true
+	}
+	name := strings.ToLower(model)
+	bare := strings.TrimSuffix(name, ":latest")
+	return slices.ContainsFunc(u.cfg.Models, func(pattern string) bool {
+		pattern = strings.ToLower(strings.ReplaceAll(pattern, "[", `\[`))
+		return globMatch(pattern, name) || globMatch(pattern, bare)
+	})
+}
+
+// globMatch matches * and ? over the whole name, slashes included: namespaces
+// of models are no folders.
+func globMatch(pattern, name string) bool {
+	flat := strings.NewReplacer("/", "\x00")
+	ok, err := path.Match(flat.Replace(pattern), flat.Replace(name))
+	return err == nil && ok
+}

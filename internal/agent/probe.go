@@ -1,0 +1,230 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"iap/tunnel"
+)
+
+const (
+	probeEvery   = 15 * time.Second
+	probeTimeout = 3 * time.Second
+	maxProbe     = 4 << 20 // an answer to a probe; a list of thousands of models fits
+	maxModels    = 256     // models announced for one resource
+)
+
+// probed is what the last probe found.
+type probed struct {
+	server  string // ollama, llama.cpp, openai; "" if it answers as none
+	models  []string
+	healthy bool
+	foreign bool // an http or tcp resource that is a model server and must not be one
+}
+
+// server is the kind of model server, configured or found.
+func (u *upstream) server() string {
+	if u.cfg.Server != "" {
+		return u.cfg.Server
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.state.server
+}
+
+// keepProbing probes again and again and tells the relays what changed.
+func (a *Agent) keepProbing(ctx context.Context) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !a.probeAll(ctx) {
+			continue
+		}
+		sessions, _ := a.live()
+		for _, s := range sessions {
+			if err := s.Announce(ctx, a.announcements()); err != nil && ctx.Err() == nil {
+				a.log.Warn("announce to the relay", "session", s.ID(), "error", err)
+			}
+		}
+	}
+}
+
+// probeAll probes every upstream and reports whether anything changed.
+func (a *Agent) probeAll(ctx context.Context) bool {
+	changed := false
+	for _, u := range a.upstreams {
+		found, err := u.probe(ctx)
+		if ctx.Err() != nil {
+			return false
+		}
+		u.mu.Lock()
+		before := u.state
+		u.state = found
+		u.mu.Unlock()
+		if before.healthy == found.healthy && before.server == found.server && before.foreign == found.foreign && slices.Equal(before.models, found.models) {
+			continue
+		}
+		changed = true
+		log := a.log.With("resource", u.cfg.Name, "upstream", u.cfg.Upstream)
+		switch {
+		case found.foreign:
+			log.Error("this resource answers as a model server: it is not served, since nobody would check its requests; give it kind model, or opaque: true in agent.yaml")
+		case found.healthy:
+			log.Info("upstream is up", "server", found.server, "models", len(found.models))
+		default:
+			log.Warn("upstream does not answer", "error", err)
+		}
+	}
+	return changed
+}
+
+// announcements is what the relays are told.
+func (a *Agent) announcements() []tunnel.Announcement {
+	var all []tunnel.Announcement
+	for _, u := range a.upstreams {
+		u.mu.Lock()
+		found := u.state
+		u.mu.Unlock()
+		if found.foreign {
+			continue
+		}
+		one := tunnel.Announcement{Resource: u.cfg.Name, Kind: u.cfg.Kind, Healthy: found.healthy}
+		if u.cfg.Kind == kindModel {
+			one.Server = u.server()
+			for _, m := range found.models {
+				if u.servesModel(m) {
+					one.Models = append(one.Models, m)
+				}
+			}
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// probe asks the upstream who it is and what it has.
+func (u *upstream) probe(ctx context.Context) (probed, error) {
+	if u.cfg.Kind == kindModel {
+		return u.probeModel(ctx, u.cfg.url)
+	}
+	base := u.cfg.url
+	if u.cfg.Kind == kindTCP {
+		base = &url.URL{Scheme: "http", Host: u.cfg.Upstream}
+	}
+	u.mu.Lock()
+	seen := u.state
+	u.mu.Unlock()
+	if seen.healthy || u.cfg.Opaque { // asked once: a database does not like to be spoken HTTP to every few seconds
+		return probed{healthy: true}, nil
+	}
+	found, err := u.probeModel(ctx, base)
+	if found.server != "" && found.healthy {
+		return probed{foreign: true}, nil
+	}
+	var answered *strangeAnswer
+	if err == nil || errors.As(err, &answered) {
+		return probed{healthy: true}, nil
+	}
+	conn, dialErr := dialUpstream(ctx, "tcp", base.Host)
+	if dialErr != nil {
+		return probed{}, dialErr
+	}
+	return probed{healthy: true}, conn.Close()
+}
+
+// strangeAnswer is an HTTP answer that is no model server's.
+type strangeAnswer struct{ status string }
+
+func (e *strangeAnswer) Error() string {
+	return "answered " + e.status + " to a model server's question"
+}
+
+// probeModel tries the questions that tell the model servers apart: only Ollama
+// has /api/version, only llama.cpp names itself the owner of its models.
+func (u *upstream) probeModel(ctx context.Context, base *url.URL) (probed, error) {
+	var version struct {
+		Version string `json:"version"`
+	}
+	if err := u.ask(ctx, base, "/api/version", &version); err == nil && version.Version != "" {
+		return u.probeOllama(ctx, base)
+	}
+	var list struct {
+		Object string `json:"object"`
+		Data   []struct {
+			ID      string `json:"id"`
+			OwnedBy string `json:"owned_by"`
+		} `json:"data"`
+	}
+	if err := u.ask(ctx, base, "/v1/models", &list); err != nil {
+		return probed{server: u.cfg.Server}, err
+	}
+	if list.Object != "list" {
+		return probed{server: u.cfg.Server}, &strangeAnswer{"something else"}
+	}
+	found := probed{server: "openai", healthy: true}
+	for _, m := range list.Data {
+		if m.OwnedBy == "llamacpp" {
+			found.server = "llama.cpp"
+		}
+		found.add(m.ID)
+	}
+	return found, nil
+}
+
+func (u *upstream) probeOllama(ctx context.Context, base *url.URL) (probed, error) {
+	found := probed{server: "ollama", healthy: true}
+	var tags struct {
+		Models []struct {
+			Name string `json:"name"`
+		} `json:"models"`
+	}
+	if err := u.ask(ctx, base, "/api/tags", &tags); err != nil {
+		return found, nil // it is up; which models it has shows later
+	}
+	for _, m := range tags.Models {
+		found.add(m.Name)
+	}
+	return found, nil
+}
+
+func (p *probed) add(model string) {
+	if model != "" && len(model) <= 256 && len(p.models) < maxModels {
+		p.models = append(p.models, model)
+	}
+}
+
+// ask reads one JSON document from the upstream.
+func (u *upstream) ask(ctx context.Context, base *url.URL, path string, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base.Scheme+"://"+base.Host+base.EscapedPath()+path, nil)
+	if err != nil {
+		return err
+	}
+	if u.cfg.apiKey != "" {
+		r.Header.Set("Authorization", "Bearer "+u.cfg.apiKey)
+	}
+	response, err := u.transport.RoundTrip(r)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return &strangeAnswer{response.Status}
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxProbe)).Decode(v); err != nil {
+		return &strangeAnswer{"no JSON"}
+	}
+	return nil
+}

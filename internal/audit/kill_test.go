@@ -1,0 +1,83 @@
+package audit
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// killChild is the argument that makes the test binary a relay that records until it is killed.
+const killChild = "record-until-killed"
+
+// recordUntilKilled records decisions and prints the request of each once it is acknowledged, ending every other one.
+func recordUntilKilled(dir string) {
+	l, err := Open(Options{Dir: dir, SegmentBytes: 16 << 10, ReserveBytes: -1})
+	if err != nil {
+		fmt.Println("error", err)
+		return
+	}
+	for w := range 4 {
+		go func() {
+			for i := 0; ; i++ {
+				request := fmt.Sprintf("%d/%d/%d", os.Getpid(), w, i)
+				if err := l.Record(context.Background(), allow(request)); err != nil {
+					fmt.Println("error", err)
+				}
+				fmt.Println(request) // one write: a line is printed wholly or not at all
+				if i%2 == 0 {
+					l.Record(context.Background(), outcome(request))
+				}
+			}
+		}()
+	}
+	select {}
+}
+
+func TestAcknowledgedRecordsSurviveKill9(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	dir := t.TempDir()
+	acknowledged := map[string]bool{}
+	for round := range 10 {
+		killAfter(t, dir, 50+300*round, acknowledged)
+	}
+	openTest(t, Options{Dir: dir}).Close()
+	events := readAll(t, dir)
+	for _, e := range ofKind(events, KindDecision) {
+		delete(acknowledged, e.Request)
+	}
+	if len(acknowledged) != 0 {
+		t.Errorf("%d acknowledged decisions are not in the log", len(acknowledged))
+	}
+	wantOneOutcomeEach(t, events)
+}
+
+// killAfter runs a child and kills it once it has acknowledged n decisions.
+func killAfter(t *testing.T, dir string, n int, acknowledged map[string]bool) {
+	t.Helper()
+	child := exec.Command(os.Args[0], killChild, dir)
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for i := 0; lines.Scan(); i++ {
+		if text := lines.Text(); strings.HasPrefix(text, "error") {
+			t.Error(text)
+		} else {
+			acknowledged[text] = true
+		}
+		if i == n {
+			child.Process.Kill() // what it had printed by then is still read
+		}
+	}
+	child.Wait()
+}

@@ -1,0 +1,331 @@
+package connect
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"iap/tunnel"
+)
+
+const (
+	// WaitForSession is how long a request waits for a session while the relay is away.
+	WaitForSession = 10 * time.Second
+	// loginPoll is how often a keeper that needs a login looks whether one has happened; one small file each time.
+	loginPoll = 2 * time.Second
+	// kickPause is the least time between two tries that waiting requests cause; redialling by itself is slower.
+	kickPause = time.Second
+)
+
+// Login is what a session needs to prove who it belongs to. It holds closures so that where tokens come from stays with the caller.
+type Login struct {
+	ID      string // changes with each login; a session that needs a new login waits for another ID
+	Key     ed25519.PrivateKey
+	Token   func(ctx context.Context) (string, error) // a token that is good for a while
+	Refresh func(ctx context.Context) (string, error) // a newer one than that
+}
+
+// Config says how a profile's sessions are made.
+type Config struct {
+	Dialer     *tunnel.Dialer
+	Relay      string // name as the user types it; signed
+	Version    string
+	MinBinding tunnel.Binding                           // weaker ones are refused
+	CheckRelay func(pub ed25519.PublicKey) error        // nil: any key
+	Login      func(ctx context.Context) (Login, error) // reads who is logged in
+	LoginID    func() string                            // only its ID, cheaply; nil: a refused login stays refused
+	// OnUp runs after each session's handshake, OnDown when one is lost, OnNotice with words of the relay. None may block.
+	OnUp     func(*tunnel.Session)
+	OnDown   func(class tunnel.Class, err error, retry time.Duration)
+	OnNotice func(tunnel.Notice)
+	Logger   *slog.Logger // nil: silent
+}
+
+// Sessions keeps one interactive and one bulk session to the relay, so that a download never stands before an answer's tokens.
+// Run keeps them; the other methods may be called from any goroutine while it runs.
+type Sessions struct {
+	cfg     Config
+	lines   map[tunnel.Class]*line // fixed after New
+	renewed chan struct{}          // capacity 1: a session came up, its expiry counts
+}
+
+// NewSessions prepares the sessions of the given classes; a command that needs one only asks for one.
+func NewSessions(cfg Config, classes ...tunnel.Class) *Sessions {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Sessions{cfg: cfg, lines: map[tunnel.Class]*line{}, renewed: make(chan struct{}, 1)}
+	for _, c := range classes {
+		s.lines[c] = newLine(cfg, c, s.wakeRenewal)
+	}
+	return s
+}
+
+// ClassOf is the session a kind of resource uses.
+func ClassOf(kind string) tunnel.Class {
+	if kind == "model" {
+		return tunnel.Interactive
+	}
+	return tunnel.Bulk
+}
+
+// Run keeps the sessions until ctx ends.
+func (s *Sessions) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, l := range s.lines {
+		wg.Go(func() { l.run(ctx) })
+	}
+	wg.Go(func() { s.renewLoop(ctx) })
+	wg.Wait()
+	return ctx.Err()
+}
+
+// Session returns a live session of the class, or waits for one until ctx ends. While a login is needed it fails at once.
+func (s *Sessions) Session(ctx context.Context, class tunnel.Class) (*tunnel.Session, error) {
+	l, ok := s.lines[class]
+	if !ok {
+		return nil, errors.New("no session of class " + string(class) + " is kept")
+	}
+	return l.session(ctx)
+}
+
+// Kick makes every keeper that is waiting try now.
+func (s *Sessions) Kick() {
+	for _, l := range s.lines {
+		l.kick()
+	}
+}
+
+func (s *Sessions) wakeRenewal() {
+	select {
+	case s.renewed <- struct{}{}:
+	default:
+	}
+}
+
+// line keeps the session of one class.
+type line struct {
+	cfg   Config
+	class tunnel.Class
+	upped func()
+	retry chan struct{} // capacity 1: look for a new login now
+
+	mu      sync.Mutex
+	keeper  *tunnel.Keeper  // guarded by mu; nil while blocked
+	life    context.Context // guarded by mu; ends with keeper's Run, its cause is why
+	login   Login           // guarded by mu; the one keeper works with
+	live    *tunnel.Session // guarded by mu; last session that came up
+	active  int             // guarded by mu; streams open
+	kicked  time.Time       // guarded by mu; last try that a waiting request caused
+	blocked error           // guarded by mu; why no session is tried for
+	changed chan struct{}   // guarded by mu; closed and replaced at each change of keeper or blocked
+}
+
+func newLine(cfg Config, class tunnel.Class, upped func()) *line {
+	return &line{cfg: cfg, class: class, upped: upped, retry: make(chan struct{}, 1), changed: make(chan struct{})}
+}
+
+// run works with one login until it is refused, then waits for the next.
+func (l *line) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		login, err := l.cfg.Login(ctx)
+		if err == nil {
+			err = l.runLogin(ctx, login)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		l.cfg.Logger.Debug("no session until the next login", "class", l.class, "err", err)
+		l.set(nil, nil, login, err)
+		if l.cfg.OnDown != nil {
+			l.cfg.OnDown(l.class, err, 0)
+		}
+		l.waitForLogin(ctx, login.ID)
+	}
+}
+
+// runLogin keeps a session with one login. It returns only for a reason that trying again cannot mend, or at the end of ctx.
+func (l *line) runLogin(ctx context.Context, login Login) error {
+	life, end := context.WithCancelCause(ctx)
+	k := &tunnel.Keeper{
+		Dial:   func(ctx context.Context) (*tunnel.Session, error) { return l.dial(ctx, login) },
+		OnUp:   l.up,
+		OnDown: l.down,
+		Logger: l.cfg.Logger,
+	}
+	l.set(k, life, login, nil)
+	err := k.Run(ctx)
+	end(err)
+	return err
+}
+
+func (l *line) set(k *tunnel.Keeper, life context.Context, login Login, blocked error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keeper, l.life, l.login, l.blocked = k, life, login, blocked
+	if k == nil {
+		l.live = nil
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Once makes one session and keeps nothing: for a command that asks the relay one thing and ends. Close it.
+func Once(ctx context.Context, cfg Config, class tunnel.Class) (*tunnel.Session, error) {
+	login, err := cfg.Login(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return (&line{cfg: cfg, class: class}).dial(ctx, login)
+}
+
+// dial makes one session. A token that the relay calls invalid is renewed once: the clocks of laptop and provider may differ.
+func (l *line) dial(ctx context.Context, login Login) (*tunnel.Session, error) {
+	s, err := l.dialWith(ctx, login, login.Token)
+	if code := tunnel.CodeOf(err); code == tunnel.CodeTokenInvalid || code == tunnel.CodeSessionExpired {
+		s, err = l.dialWith(ctx, login, login.Refresh)
+	}
+	if err != nil && needsPerson(err) {
+		return nil, tunnel.Permanent(err)
+	}
+	return s, err
+}
+
+func (l *line) dialWith(ctx context.Context, login Login, token func(context.Context) (string, error)) (*tunnel.Session, error) {
+	conn, err := l.cfg.Dialer.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := tunnel.Connect(ctx, conn, tunnel.ClientConfig{
+		Role: tunnel.RoleUser, Class: l.class, Relay: l.cfg.Relay, Version: l.cfg.Version,
+		Token: token, Key: login.Key,
+		CheckRelay: l.cfg.CheckRelay, MinBinding: l.cfg.MinBinding,
+		Logger: l.cfg.Logger, OnNotice: l.cfg.OnNotice,
+	})
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (l *line) up(s *tunnel.Session) {
+	l.mu.Lock()
+	l.live = s
+	l.active = 0
+	l.mu.Unlock()
+	l.upped()
+	if l.cfg.OnUp != nil {
+		l.cfg.OnUp(s)
+	}
+}
+
+func (l *line) down(err error, retry time.Duration) {
+	if l.cfg.OnDown != nil {
+		l.cfg.OnDown(l.class, err, retry)
+	}
+}
+
+// waitForLogin returns when the stored login is another than the refused one, when somebody kicks, or at the end of ctx.
+func (l *line) waitForLogin(ctx context.Context, refused string) {
+	tick := time.NewTicker(loginPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.retry:
+			return
+		case <-tick.C:
+			if l.cfg.LoginID != nil && l.cfg.LoginID() != refused {
+				return
+			}
+		}
+	}
+}
+
+func (l *line) kick() {
+	l.mu.Lock()
+	k := l.keeper
+	l.mu.Unlock()
+	if k != nil {
+		k.Kick()
+		return
+	}
+	select {
+	case l.retry <- struct{}{}:
+	default:
+	}
+}
+
+// session waits for a live session. A keeper that gives up while we wait ends the wait by its life's cause.
+func (l *line) session(ctx context.Context) (*tunnel.Session, error) {
+	for {
+		l.mu.Lock()
+		k, life, blocked, changed := l.keeper, l.life, l.blocked, l.changed
+		l.mu.Unlock()
+		if blocked != nil {
+			return nil, blocked
+		}
+		if k == nil { // Run has not begun
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+		l.hurry()
+		s, err := sessionOf(ctx, k, life)
+		if err != nil && ctx.Err() == nil && life.Err() != nil {
+			select { // run publishes the reason right after the keeper's end
+			case <-changed:
+				continue
+			case <-ctx.Done():
+			}
+		}
+		return s, err
+	}
+}
+
+// hurry lets a request that finds no session cause a try, so that it does not wait for the redial's pause.
+func (l *line) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.keeper == nil || now.Sub(l.kicked) < kickPause {
+		return
+	}
+	if l.live != nil && l.live.Err() == nil && !l.live.Draining() {
+		return
+	}
+	l.kicked = now
+	l.keeper.Kick()
+}
+
+func sessionOf(ctx context.Context, k *tunnel.Keeper, life context.Context) (*tunnel.Session, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(life, func() { cancel(context.Cause(life)) })
+	defer stop()
+	return k.Session(ctx)
+}
+
+// track counts the streams of a session, so that it is watched closely while it has some.
+func (l *line) track(s *tunnel.Session, delta int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s != l.live {
+		return
+	}
+	l.active += delta
+	if l.active == 0 && delta < 0 || l.active == 1 && delta > 0 {
+		s.SetActive(l.active > 0)
+	}
+}

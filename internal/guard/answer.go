@@ -1,0 +1,246 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"iap/internal/modelapi"
+)
+
+// completed is how an exchange ends that nothing cut.
+const completed = "completed"
+
+// ending says why an exchange did not complete.
+type ending struct {
+	code       string
+	status     int // for an answer that has not begun
+	message    string
+	retryAfter time.Duration
+}
+
+const clientGone = "client_gone"
+
+// forward sends the request and its answer. Cancelling the caller's context ends the work upstream at once.
+func (x *exchange) forward() {
+	ctx, cancel := context.WithCancelCause(x.r.Context())
+	defer cancel(nil)
+	defer x.settle("internal") // only if a panic passes here
+	x.cancel = cancel
+	leave := x.guard.live.enter(ctx, x)
+	defer leave()
+
+	response, err := x.guard.Forward(ctx, x.request())
+	if err != nil {
+		x.fail(x.endOf(ctx, err))
+		return
+	}
+	x.agent = response.Agent
+	body := newBody(response.Body)
+	release := x.closeWith(ctx, body)
+	end, begun := x.answer(ctx, response, body)
+	release()
+	switch {
+	case end == nil:
+		x.settle(completed)
+	case begun:
+		x.cut(end)
+	default:
+		x.fail(end)
+	}
+}
+
+func (x *exchange) request() *Request {
+	r := &Request{
+		ID: x.id, Resource: x.resource, Caller: x.caller, Class: x.class, Decision: x.decision,
+		Method: x.r.Method, Target: x.class.Target, Header: x.requestHeader(),
+		Body: x.class.Body, ContentLength: int64(len(x.class.Body)),
+	}
+	if x.resource.Kind != KindModel {
+		r.ContentLength = 0
+		if x.counted != nil {
+			r.Stream, r.ContentLength = x.counted, x.r.ContentLength
+		}
+	}
+	return r
+}
+
+// closeWith closes the body when ctx ends, so that a Read that waits for a token returns, and gives a writer whose
+// reader left a last moment. The function it returns closes the body in any case and waits for all that.
+func (x *exchange) closeWith(ctx context.Context, body *closeOnce) (release func()) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(lastWords))
+		body.Close()
+	})
+	return func() {
+		body.Close()
+		if !stop() {
+			<-done
+		}
+	}
+}
+
+// endOf finds the reason in what went wrong: a lost right first, then a caller that left, then the upstream.
+func (x *exchange) endOf(ctx context.Context, err error) *ending {
+	if ctx.Err() != nil {
+		var ended *Ended
+		if errors.As(context.Cause(ctx), &ended) {
+			return &ending{code: ended.Code, status: http.StatusForbidden, message: ended.Message}
+		}
+		return &ending{code: clientGone}
+	}
+	if x.counted != nil && x.counted.broken.Load() {
+		return &ending{code: clientGone}
+	}
+	var upstream *UpstreamError
+	if errors.As(err, &upstream) {
+		e := &ending{code: upstream.Code, status: upstream.Status, message: upstream.Message, retryAfter: upstream.RetryAfter}
+		if e.status < 400 || e.status > 599 {
+			e.status = http.StatusBadGateway
+		}
+		return e
+	}
+	return &ending{code: "upstream_reset", status: http.StatusBadGateway, message: "the model server's answer broke off"}
+}
+
+// fail ends an exchange whose answer has not begun.
+func (x *exchange) fail(end *ending) {
+	if end.code == clientGone {
+		x.settle(end.code)
+		panic(http.ErrAbortHandler) // nobody is there to be answered
+	}
+	h := x.w.Header()
+	h.Set("X-Iap-Error", end.code)
+	if x.r.Context().Err() != nil {
+		h.Set("Connection", "close") // whatever ended the request ends its connection
+	}
+	x.answerError(end.asError(), end.retryAfter)
+	x.settle(end.code)
+}
+
+func (e *ending) asError() *modelapi.Error {
+	message := e.message
+	if message == "" {
+		message = "the request was ended"
+	}
+	return &modelapi.Error{Status: e.status, Code: e.code, Message: message}
+}
+
+// cut ends an exchange whose answer is under way: the caller reads why, where its protocol has room for that, and then
+// sees the connection break. A cut answer never looks like a finished one.
+func (x *exchange) cut(end *ending) {
+	x.settle(end.code)
+	panic(http.ErrAbortHandler)
+}
+
+// answer passes the upstream's answer on. begun says that its head is out, so that only a cut can follow.
+func (x *exchange) answer(ctx context.Context, response *Response, body io.Reader) (end *ending, begun bool) {
+	if end := x.checkResponse(response); end != nil {
+		return end, false
+	}
+	if x.class.Action == modelapi.ListModels && x.r.Method != http.MethodHead {
+		return x.answerList(ctx, response, body)
+	}
+	length, err := contentLength(response.Header)
+	if err != nil {
+		return &ending{code: "upstream_invalid", status: http.StatusBadGateway, message: err.Error()}, false
+	}
+	x.copyResponseHeader(response.Header)
+	hasBody := x.r.Method != http.MethodHead && response.Status != http.StatusNoContent && response.Status != http.StatusNotModified
+	if length >= 0 && (hasBody || x.resource.Kind != KindModel) && response.Status != http.StatusNoContent {
+		x.w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
+	}
+	x.status = response.Status
+	x.w.WriteHeader(response.Status)
+	if !hasBody {
+		return nil, true
+	}
+	c := x.class
+	c.Framing = actualFraming(response.Header.Get("Content-Type"))
+	if x.resource.Kind != KindModel {
+		c.Framing = modelapi.None
+	}
+	s := stream{x: x, class: c, length: length, control: http.NewResponseController(x.w)}
+	return s.copy(ctx, body), true
+}
+
+// checkResponse refuses what a model server may not say to its caller: an interim answer as a final one, a redirect,
+// a question for credentials that are not the caller's business, a compressed body nobody asked for.
+func (x *exchange) checkResponse(response *Response) *ending {
+	status := response.Status
+	bad := status < 200 || status > 599 || status == http.StatusProxyAuthRequired
+	if x.resource.Kind == KindModel {
+		bad = bad || status >= 300 && status < 400 || status == http.StatusUnauthorized
+	}
+	if bad {
+		return &ending{
+			code: "upstream_status", status: http.StatusBadGateway,
+			message: fmt.Sprintf("the upstream answered %d, which does not pass here", status),
+		}
+	}
+	encoding := response.Header.Get("Content-Encoding")
+	if x.resource.Kind == KindModel && encoding != "" && encoding != "identity" {
+		return &ending{code: "upstream_encoding", status: http.StatusBadGateway, message: "the model server compressed its answer unasked"}
+	}
+	return nil
+}
+
+// contentLength reads the one length an answer may have; -1 if it has none.
+func contentLength(h http.Header) (int64, error) {
+	values := h["Content-Length"]
+	if len(values) == 0 {
+		return -1, nil
+	}
+	n, err := strconv.ParseUint(values[0], 10, 63)
+	if err != nil || len(values) > 1 {
+		return 0, errors.New("the upstream's answer has no clear length")
+	}
+	return int64(n), nil
+}
+
+// answerList reads a list of models whole and tells of it what the caller may use.
+func (x *exchange) answerList(ctx context.Context, response *Response, body io.Reader) (*ending, bool) {
+	if response.Status != http.StatusOK {
+		return &ending{
+			code: "upstream_status", status: max(response.Status, 400),
+			message: fmt.Sprintf("the model server answered %d to the question for its models", response.Status),
+		}, false
+	}
+	if !x.guard.hold(modelapi.MaxList) {
+		return &ending{code: "overloaded", status: 503, message: "too many large requests are under way", retryAfter: overloadRetry}, false
+	}
+	x.held += modelapi.MaxList
+	list, err := io.ReadAll(io.LimitReader(body, modelapi.MaxList+1))
+	if err != nil {
+		return x.endOf(ctx, err), false
+	}
+	if len(list) > modelapi.MaxList {
+		return &ending{code: "upstream_invalid", status: http.StatusBadGateway, message: "the model server's list of models is too long"}, false
+	}
+	in := modelapi.Input{Server: x.resource.Server, Only: x.resource.Only, Method: x.r.Method, Path: x.path}
+	list, err = x.guard.table().FilterModels(in, list, func(model string, egress bool) bool {
+		q := x.questions[0]
+		q.Action, q.Model, q.Egress = ActionReach, model, egress
+		return x.guard.Decide(ctx, q).Allow
+	})
+	if err != nil {
+		return &ending{code: "upstream_invalid", status: http.StatusBadGateway, message: "the model server's list of models cannot be read"}, false
+	}
+	h := x.w.Header()
+	h.Set("Content-Type", modelapi.ContentType)
+	h.Set("Content-Length", strconv.Itoa(len(list)))
+	x.status, x.ttft = http.StatusOK, x.guard.now().Sub(x.start)
+	x.w.WriteHeader(http.StatusOK)
+	n, err := x.w.Write(list)
+	x.sent += int64(n)
+	if err != nil {
+		return &ending{code: clientGone}, true
+	}
+	return nil, true
+}

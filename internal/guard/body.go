@@ -1,0 +1,90 @@
+package guard
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// readBody reads the whole body of a request to a model server, since the field that counts can be its last. Memory is
+// taken as bytes come, not as a header promises them.
+func (x *exchange) readBody() *refusal {
+	r, limit := x.r, x.guard.Limits.body()
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return nil
+	}
+	if r.ContentLength > limit {
+		return errTooLarge()
+	}
+	control := http.NewResponseController(x.w)
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }() // the answer may take as long as it takes
+	for {
+		if err := x.growBody(r.ContentLength, limit); err != nil {
+			return err
+		}
+		_ = control.SetReadDeadline(time.Now().Add(bodyStall)) // not supported: the mounting side's own limits hold
+		n, err := r.Body.Read(x.body[len(x.body):cap(x.body)])
+		x.body = x.body[:len(x.body)+n]
+		x.received += int64(n)
+		var tooLarge *http.MaxBytesError
+		switch {
+		case x.received > limit || errors.As(err, &tooLarge):
+			return errTooLarge()
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return &refusal{status: 400, code: "body_incomplete", message: "the request body ended before it was whole"}
+		}
+	}
+}
+
+func errTooLarge() *refusal {
+	return &refusal{status: 413, code: "body_too_large", message: "the request body is larger than what passes here"}
+}
+
+// growBody makes room for one more read: what the header says if that is near, else twice what is there.
+func (x *exchange) growBody(promised, limit int64) *refusal {
+	have := int64(cap(x.body))
+	if int64(len(x.body)) < have {
+		return nil
+	}
+	want := max(firstRead, 2*have)
+	if promised >= 0 && promised < want {
+		want = max(promised+1, have+1) // one more byte tells the end without growing again
+	}
+	want = min(want, limit+1)
+	if !x.guard.hold(want - have) {
+		return &refusal{status: 503, code: "overloaded", message: "too many large requests are under way", retryAfter: overloadRetry}
+	}
+	x.held += want - have
+	grown := make([]byte, len(x.body), want)
+	copy(grown, x.body)
+	x.body = grown
+	return nil
+}
+
+// countedBody counts what the upstream's forwarder reads of a request that is streamed. Reads and the count are from
+// different goroutines.
+type countedBody struct {
+	body   io.Reader
+	n      atomic.Int64
+	broken atomic.Bool // the caller stopped in the middle
+}
+
+func (c *countedBody) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	c.n.Add(int64(n))
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, http.ErrBodyReadAfterClose) {
+		c.broken.Store(true)
+	}
+	return n, err
+}
+
+func (x *exchange) bytesIn() int64 {
+	if x.counted != nil {
+		return x.counted.n.Load()
+	}
+	return x.received
+}

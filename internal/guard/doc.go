@@ -1,0 +1,26 @@
+// Package guard is the http.Handler that stands between a caller and a resource and enforces what was granted, request
+// by request. It exists apart from relay and agent so that either can mount the very same handler: everything it needs
+// of the world are the func fields of [Guard].
+//
+// # The order
+//
+// Each request takes these steps, and a step that fails ends it:
+//
+//  1. the rule of local listeners, if the caller came through one ([LocalRule]);
+//  2. framing: one unambiguous HTTP request, no upgrade, no tunnel, an origin-form target;
+//  3. canonicalise and classify (internal/modelapi): action, models, and the bytes that will be sent;
+//  4. Decide, for every model named. The rules for body fields belong right behind it;
+//  5. Reserve, if there is one;
+//  6. Record the decision: no byte goes upstream before it returned nil;
+//  7. Forward, with headers by allow-list and the identity the relay vouches for;
+//  8. stream the answer as it comes, or filter it if it is a list of models;
+//  9. settle the reservation and Record the outcome.
+//
+// A refusal is answered in the dialect of the API that was called and is recorded exactly once.
+//
+// # Ends
+//
+// An answer that breaks off never ends cleanly: where the framing allows it an error event in the caller's protocol is
+// written first, then the handler aborts the connection with [http.ErrAbortHandler]. A request's context whose cause is
+// an [*Ended] does the same with that code.
+package guard

@@ -1,0 +1,68 @@
+package guard
+
+import (
+	"strings"
+	"time"
+)
+
+// The kinds of events.
+const (
+	EventDecision = "decision"
+	EventOutcome  = "outcome"
+)
+
+// Lengths a recorded text of the caller's is cut at.
+const (
+	maxRecordedPath   = 1024
+	maxRecordedMethod = 32
+)
+
+// Event is one line of the audit: a decision, or the outcome of a request that was allowed.
+type Event struct {
+	Kind     string // EventDecision or EventOutcome
+	Time     time.Time
+	Request  string
+	Resource Resource
+	Caller   *Caller
+
+	Action    string
+	SubAction string
+	Model     string
+	Models    []string
+	Egress    bool
+	Method    string
+	Path      string // without query
+
+	Decision string // "allow" or "deny"
+	Reason   string
+	Message  string
+	Grant    string
+	Revision string
+
+	Status   int // what the caller was answered; 0 in an allow decision
+	BytesIn  int64
+	BytesOut int64
+	TTFT     time.Duration // request to first body byte; 0 if none came
+	Duration time.Duration
+	Ended    string // "completed", "client_gone", "upstream_reset", "agent_lost", "revoked", …
+	Agent    string
+}
+
+// event is what decision and outcome have in common.
+func (x *exchange) event(kind string) Event {
+	return Event{
+		Kind: kind, Time: x.guard.now(), Request: x.id, Resource: x.resource, Caller: x.caller,
+		Action: string(x.class.Action), SubAction: x.class.SubAction,
+		Model: x.class.Model, Models: x.class.Models, Egress: x.class.Egress,
+		Method: recorded(x.r.Method, maxRecordedMethod), Path: recorded(x.path, maxRecordedPath),
+		Grant: x.decision.Grant, Revision: x.decision.Revision, BytesIn: x.bytesIn(),
+	}
+}
+
+// recorded makes text of a stranger's fit for a record: valid and of bounded length.
+func recorded(text string, limit int) string {
+	if len(text) > limit {
+		text = text[:limit] + "..."
+	}
+	return strings.ToValidUTF8(text, "?")
+}

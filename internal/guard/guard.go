@@ -1,0 +1,190 @@
+package guard
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"iap/internal/modelapi"
+)
+
+// The kinds of resources the guard serves.
+const (
+	KindModel = "model"
+	KindHTTP  = "http"
+)
+
+// ActionReach asks whether the caller may reach the resource, or a model on it, with any action at all.
+const ActionReach = "*"
+
+// Resource is a named upstream.
+type Resource struct {
+	Name   string
+	Kind   string // KindModel or KindHTTP
+	Server string // kind model: "ollama", "llama.cpp", "openai"; "" or "auto" if nobody knows
+	// Only is the one model of a server that ignores the name in a request; "" for servers that choose by name.
+	Only   string
+	Labels map[string]string
+}
+
+// Caller is who sends the requests of one handler.
+type Caller struct {
+	Principal string // issuer alias and subject
+	Session   string
+	Source    string     // network address
+	Via       string     // "tunnel", "bearer" or "local"
+	Local     *LocalRule // set when requests come through a listener on the user's machine
+	// Prefix is the raw path the resource is mounted under ("" in a tunnel, "/r/phi3" at the front door); it is cut
+	// from the request target byte by byte.
+	Prefix string
+	// Identity sets the headers that tell the upstream who calls. It runs after every header of the caller's that
+	// could be mistaken for one is gone. Nil sets none.
+	Identity func(h http.Header, r Resource)
+	Value    any // the mounting side's own
+}
+
+// LocalRule is what a listener on the user's machine accepts beyond requests of local programs to a loopback name.
+type LocalRule struct {
+	AllowOrigins []string // "https://app.example", exact
+	AllowHosts   []string // "host" or "host:port", exact
+	KeyHash      []byte   // SHA-256 of the key every request must carry; nil: none needed
+}
+
+// Question is what Decide answers.
+type Question struct {
+	Resource Resource
+	Caller   *Caller
+	Action   string // a modelapi.Action, or ActionReach
+	Model    string // canonical; "" if the request names none
+	Method   string
+	Path     string
+	Egress   bool
+}
+
+// Decision is the answer to a Question. The zero value denies.
+type Decision struct {
+	Allow           bool
+	Reason          string // stable code
+	Message         string // for a person
+	Grant           string
+	Revision        string
+	Priority        int
+	MaxOutputTokens int
+	Until           time.Time // when the question must be asked again; zero: never
+}
+
+// Request is what Forward sends: the canonical form, and nothing else.
+type Request struct {
+	ID       string
+	Resource Resource
+	Caller   *Caller
+	Class    modelapi.Class
+	Decision Decision
+	Method   string
+	Target   string // path and query, origin-form
+	Header   http.Header
+	// Body is the whole body for kind model; Stream the body for kind http, nil if there is none.
+	Body          []byte
+	Stream        io.Reader
+	ContentLength int64 // -1: unknown
+}
+
+// Response is an upstream's answer. The guard closes Body exactly when it is done or the context ended, possibly while
+// a Read is running; closing before io.EOF cancels the work upstream. Close returns only when Request.Stream is no
+// longer read. A Read error should be an *UpstreamError; any other counts as "upstream_reset". A Body with a method
+// Buffered() int, telling how many bytes a Read gives without waiting, saves flushes.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   io.ReadCloser
+	Agent  string
+}
+
+// UpstreamError is how Forward and Response.Body report that the other side failed.
+type UpstreamError struct {
+	Code       string // "agent_offline", "upstream_unreachable", "upstream_reset", "agent_lost", …
+	Status     int    // answered to the caller if nothing was sent yet; 0: 502
+	Message    string
+	RetryAfter time.Duration
+	Err        error
+}
+
+func (e *UpstreamError) Error() string { return e.Code + ": " + e.Message }
+func (e *UpstreamError) Unwrap() error { return e.Err }
+
+// Ended, as the cause of a request's context, says that the caller lost its right while the answer was running.
+type Ended struct {
+	Code    string // "revoked", "policy_changed", "session_expired", …
+	Message string
+}
+
+func (e *Ended) Error() string { return e.Code + ": " + e.Message }
+
+// Limited is an error of Reserve: the caller is within its rights and over its limit.
+type Limited struct {
+	Code       string
+	Message    string
+	RetryAfter time.Duration
+	Header     http.Header // x-ratelimit-…, added to the answer
+}
+
+func (e *Limited) Error() string { return e.Code + ": " + e.Message }
+
+// Reservation is what Reserve set aside. Exactly one of its methods is called, once.
+type Reservation interface {
+	Release()             // nothing was sent upstream
+	Settle(outcome Event) // the request went upstream and ended so
+}
+
+// Guard enforces. Its exported fields are set before the first Handler is built and not changed afterwards; Decide,
+// Forward, Record and NewID are required. All are called from many goroutines at once.
+type Guard struct {
+	Decide  func(context.Context, Question) Decision
+	Reserve func(context.Context, Question, Decision) (Reservation, error) // nil: no limits
+	Forward func(context.Context, *Request) (*Response, error)
+	Record  func(context.Context, Event) error
+	NewID   func() string
+	Table   *modelapi.Table  // nil: modelapi.Default()
+	Logger  *slog.Logger     // nil: silent
+	Now     func() time.Time // nil: time.Now
+	Limits  Limits
+
+	buffered     atomic.Int64 // bytes of request bodies and lists held, bounded by Limits.Buffered
+	largeBuffers sync.Pool    // *[largeBuffer]byte
+	smallBuffers sync.Pool    // *[smallBuffer]byte
+	live         live
+}
+
+// Handler serves one resource to one caller. It is cheap to build.
+func (g *Guard) Handler(res Resource, caller *Caller) http.Handler {
+	return &handler{guard: g, resource: res, caller: caller}
+}
+
+// Recheck asks Decide anew for every request whose answer is running, and ends those no longer allowed with the given
+// code, as "policy_changed". Call it when the policy or somebody's rights changed.
+func (g *Guard) Recheck(ctx context.Context, code string) { g.live.recheck(ctx, g, code) }
+
+func (g *Guard) now() time.Time {
+	if g.Now != nil {
+		return g.Now()
+	}
+	return time.Now()
+}
+
+func (g *Guard) table() *modelapi.Table {
+	if g.Table != nil {
+		return g.Table
+	}
+	return modelapi.Default()
+}
+
+func (g *Guard) logger() *slog.Logger {
+	if g.Logger != nil {
+		return g.Logger
+	}
+	return slog.New(slog.DiscardHandler)
+}

@@ -1,0 +1,222 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"iap/internal/modelapi"
+)
+
+// handler serves one resource to one caller.
+type handler struct {
+	guard    *Guard
+	resource Resource
+	caller   *Caller
+}
+
+// ServeHTTP walks one request through the steps of the package's documentation.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{guard: h.guard, resource: h.resource, caller: h.caller, w: w, r: r}
+	x.id, x.start = h.guard.NewID(), h.guard.now()
+	x.class = modelapi.Class{Action: modelapi.Unknown, Protocol: modelapi.OpenAI, Framing: modelapi.None}
+	defer x.release()
+	x.setOwnHeaders()
+	for _, step := range []func() *refusal{x.admit, x.read, x.decide, x.reserve, x.record} {
+		if no := step(); no != nil {
+			x.refuse(no)
+			return
+		}
+		if x.answered {
+			return
+		}
+	}
+	x.forward()
+}
+
+// exchange is one request and its answer. It is owned by its handler's goroutine, except what live says.
+type exchange struct {
+	guard    *Guard
+	resource Resource
+	caller   *Caller
+	w        http.ResponseWriter
+	r        *http.Request
+	id       string
+	start    time.Time
+
+	path, query string // of the request target, raw, without the mount's prefix
+	origin      string // the foreign origin that may read the answer; "" for none
+	body        []byte // kind model, as received; dropped once classified
+	held        int64  // bytes set aside by hold
+	received    int64  // bytes of the body
+	counted     *countedBody
+
+	class       modelapi.Class
+	questions   []Question
+	decision    Decision
+	reservation Reservation
+	recorded    bool // the allow decision is in the log: an outcome is due
+	answered    bool // nothing is left to do
+
+	cancel context.CancelCauseFunc // ends the answer; set before the exchange is live
+	status int
+	sent   int64
+	ttft   time.Duration
+	agent  string
+}
+
+// admit checks where the request comes from and that it is one plain HTTP request.
+func (x *exchange) admit() *refusal {
+	if err := x.splitTarget(); err != nil {
+		return err
+	}
+	if x.resource.Kind == KindModel {
+		x.class.Protocol, x.class.Framing = modelapi.ProtocolOf(x.path), modelapi.JSON
+	} else {
+		x.class.Action = modelapi.Connect
+	}
+	if x.caller.Local != nil {
+		if err := x.checkLocal(x.caller.Local); err != nil {
+			return err
+		}
+	}
+	if err := x.checkFraming(); err != nil {
+		return err
+	}
+	return x.checkOptions()
+}
+
+// read brings the request to its canonical form and says what it is.
+func (x *exchange) read() *refusal {
+	if x.resource.Kind != KindModel {
+		return x.readOpaque()
+	}
+	in := modelapi.Input{
+		Server: x.resource.Server, Only: x.resource.Only, Method: x.r.Method, Path: x.path, Query: x.query,
+		ContentType: x.r.Header.Get("Content-Type"), ContentEncoding: x.r.Header.Get("Content-Encoding"),
+	}
+	if len(x.r.Header["Content-Type"]) > 1 || len(x.r.Header["Content-Encoding"]) > 1 {
+		return &refusal{status: 400, code: "header_ambiguous", message: "a header that may stand once stands twice"}
+	}
+	if x.guard.table().HasRoute(in) {
+		if err := x.readBody(); err != nil {
+			return err
+		}
+	}
+	in.Body = x.body
+	class, err := x.guard.table().Classify(in)
+	x.class, x.body = class, nil
+	var bad *modelapi.Error
+	switch {
+	case errors.As(err, &bad):
+		return &refusal{status: bad.Status, code: bad.Code, message: bad.Message}
+	case class.Action == modelapi.Unknown:
+		return &refusal{status: 404, code: "unknown_route", message: "no route of this model server is known by this method and path"}
+	case class.Action == modelapi.Session:
+		// Ids a server hands out belong to whom they were handed to; none is on record here.
+		return &refusal{status: 404, code: "unknown_id", message: "no answer of yours is kept under this id"}
+	}
+	return nil
+}
+
+// decide asks for each model the request names; all must be allowed. What the rules for body fields will change is
+// changed right after this step, before anything is reserved or recorded.
+func (x *exchange) decide() *refusal {
+	action := string(x.class.Action)
+	if x.class.Action == modelapi.Health {
+		action = ActionReach // whoever may use the resource may ask whether it is well
+	}
+	path := x.path
+	if x.class.Route != "" {
+		path = x.class.Target
+	}
+	for _, model := range atLeastOne(x.class.Models) {
+		x.questions = append(x.questions, Question{
+			Resource: x.resource, Caller: x.caller, Action: action, Model: model,
+			Method: x.r.Method, Path: path, Egress: x.class.Egress,
+		})
+	}
+	for i, q := range x.questions {
+		d := x.guard.Decide(x.r.Context(), q)
+		if i == 0 || !d.Allow {
+			x.decision = d
+		}
+		if !d.Allow {
+			return denied(d)
+		}
+	}
+	return nil
+}
+
+func atLeastOne(models []string) []string {
+	if len(models) == 0 {
+		return []string{""}
+	}
+	return models
+}
+
+func (x *exchange) reserve() *refusal {
+	if x.guard.Reserve == nil {
+		return nil
+	}
+	var err error
+	x.reservation, err = x.guard.Reserve(x.r.Context(), x.questions[0], x.decision)
+	if err == nil {
+		return nil
+	}
+	x.reservation = nil
+	var limited *Limited
+	if errors.As(err, &limited) {
+		return &refusal{
+			status: http.StatusTooManyRequests, code: limited.Code, message: limited.Message,
+			retryAfter: limited.RetryAfter, header: limited.Header,
+		}
+	}
+	x.guard.logger().Error("reserve", "request", x.id, "resource", x.resource.Name, "error", err)
+	return &refusal{status: 503, code: "limits_unavailable", message: "the limits cannot be checked at the moment", retryAfter: overloadRetry}
+}
+
+// record writes the decision down. Whatever cannot be recorded is not done.
+func (x *exchange) record() *refusal {
+	e := x.event(EventDecision)
+	e.Decision, e.Reason, e.Message = "allow", x.decision.Reason, x.decision.Message
+	err := x.guard.Record(x.r.Context(), e)
+	if err == nil {
+		x.recorded = true
+		return nil
+	}
+	if x.reservation != nil {
+		x.reservation.Release()
+		x.reservation = nil
+	}
+	x.guard.logger().Error("record decision", "request", x.id, "resource", x.resource.Name, "error", err)
+	return &refusal{
+		status: 503, code: "audit_unavailable", message: "the request cannot be recorded, so it was not sent on",
+		retryAfter: overloadRetry, unrecorded: true,
+	}
+}
+
+// settle ends what record began. It runs once.
+func (x *exchange) settle(ended string) {
+	if !x.recorded {
+		return
+	}
+	x.recorded = false
+	e := x.event(EventOutcome)
+	e.Decision, e.Status, e.BytesOut, e.TTFT, e.Agent = "allow", x.status, x.sent, x.ttft, x.agent
+	e.Duration, e.Ended = x.guard.now().Sub(x.start), ended
+	if x.reservation != nil {
+		x.reservation.Settle(e)
+		x.reservation = nil
+	}
+	// The caller may be gone; the outcome is due all the same.
+	if err := x.guard.Record(context.WithoutCancel(x.r.Context()), e); err != nil {
+		x.guard.logger().Error("record outcome", "request", x.id, "resource", x.resource.Name, "ended", ended, "error", err)
+	}
+}
+
+func (x *exchange) release() {
+	x.guard.free(x.held)
+	x.held = 0
+}

@@ -1,0 +1,78 @@
+package guard
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"iap/internal/modelapi"
+)
+
+// refusal is why a request is not sent upstream.
+type refusal struct {
+	status     int
+	code       string // the stable reason
+	message    string // for the caller
+	retryAfter time.Duration
+	header     http.Header // added to the answer
+	unrecorded bool        // it is the record that failed
+}
+
+// denied turns a decision into a refusal. A policy that could not answer is our failure, not the caller's.
+func denied(d Decision) *refusal {
+	r := &refusal{status: http.StatusForbidden, code: d.Reason, message: d.Message}
+	switch d.Reason {
+	case "":
+		r.code = "policy_undefined"
+	case "policy_error", "policy_timeout", "state_unavailable":
+		r.status, r.retryAfter = http.StatusServiceUnavailable, overloadRetry
+	}
+	if r.message == "" {
+		r.message = "the policy does not allow this request"
+	}
+	return r
+}
+
+// refuse records a refusal and answers it. A refusal that cannot be recorded is a refusal still.
+func (x *exchange) refuse(no *refusal) {
+	x.answered = true
+	if x.reservation != nil {
+		x.reservation.Release()
+		x.reservation = nil
+	}
+	if !no.unrecorded {
+		e := x.event(EventDecision)
+		e.Decision, e.Reason, e.Message, e.Status = "deny", no.code, no.message, no.status
+		e.Duration = x.guard.now().Sub(x.start)
+		if err := x.guard.Record(context.WithoutCancel(x.r.Context()), e); err != nil {
+			x.guard.logger().Error("record denial", "request", x.id, "resource", x.resource.Name, "reason", no.code, "error", err)
+		}
+	}
+	h := x.w.Header()
+	for name, values := range no.header {
+		h[http.CanonicalHeaderKey(name)] = values
+	}
+	h.Set("X-Iap-Decision", "deny; reason="+no.code)
+	x.answerError(&modelapi.Error{Status: no.status, Code: no.code, Message: no.message}, no.retryAfter)
+}
+
+// answerError writes an error as the whole answer, in the caller's dialect.
+func (x *exchange) answerError(e *modelapi.Error, retryAfter time.Duration) {
+	h := x.w.Header()
+	body := e.Body(x.class.Protocol)
+	h.Set("Content-Type", modelapi.ContentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	if retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(retryAfter.Seconds()))))
+	}
+	x.status = e.Status
+	x.w.WriteHeader(e.Status)
+	if x.r.Method == http.MethodHead {
+		return
+	}
+	n, _ := x.w.Write(body) // a caller that left needs no error
+	x.sent += int64(n)
+}

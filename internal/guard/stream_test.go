@@ -1,0 +1,320 @@
+package guard
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestEachTokenArrivesBeforeTheNextIsSent(t *testing.T) {
+	for _, try := range []struct{ kind, path, body string }{
+		{"text/event-stream", "/v1/chat/completions", chatBody},
+		{"application/x-ndjson", "/api/chat", chatBody},
+	} {
+		t.Run(try.kind, func(t *testing.T) {
+			s := newScript()
+			f := newFixture(t, streaming(s, try.kind))
+			response := f.do(f.request("POST", try.path, try.body))
+			if response.StatusCode != 200 || response.Header.Get("Content-Type") != try.kind {
+				t.Fatalf("got %d %q", response.StatusCode, response.Header.Get("Content-Type"))
+			}
+			lines := bufio.NewReader(response.Body)
+			for i := range 20 {
+				sent := fmt.Sprintf("data: {\"n\":%d}\n", i)
+				s.pieces <- sent
+				got, err := lines.ReadString('\n') // blocks for ever if the token is held back
+				if err != nil || got != sent {
+					t.Fatalf("token %d: got %q, %v", i, got, err)
+				}
+			}
+			close(s.pieces)
+			if rest, err := io.ReadAll(lines); err != nil || len(rest) > 0 {
+				t.Errorf("end: %q, %v", rest, err)
+			}
+			o := f.outcome()
+			if o.Ended != completed || o.Status != 200 || o.BytesOut == 0 || o.TTFT <= 0 || o.Agent != "gpu1" || o.BytesIn != int64(len(chatBody)) {
+				t.Errorf("outcome %+v", o)
+			}
+		})
+	}
+}
+
+func TestARealUpstreamStreamsThroughTwoSockets(t *testing.T) {
+	next := make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for i := range 5 {
+			fmt.Fprint(w, event(i))
+			w.(http.Flusher).Flush()
+			<-next
+		}
+		fmt.Fprint(w, "data: [DONE]\n\n")
+	}))
+	defer upstream.Close()
+	f := newFixture(t, func(f *fixture) {
+		f.guard.Forward = func(ctx context.Context, r *Request) (*Response, error) {
+			out, err := http.NewRequestWithContext(ctx, r.Method, upstream.URL+r.Target, strings.NewReader(string(r.Body)))
+			if err != nil {
+				return nil, err
+			}
+			out.Header = r.Header
+			in, err := upstream.Client().Do(out)
+			if err != nil {
+				return nil, err
+			}
+			return &Response{Status: in.StatusCode, Header: in.Header, Body: in.Body}, nil
+		}
+	})
+	lines := bufio.NewReader(f.chat().Body)
+	for i := range 5 {
+		for _, want := range []string{fmt.Sprintf("data: {\"n\":%d}\n", i), "\n"} {
+			if got, err := lines.ReadString('\n'); err != nil || got != want {
+				t.Fatalf("event %d: %q, %v", i, got, err)
+			}
+		}
+		next <- struct{}{}
+	}
+	if rest, err := io.ReadAll(lines); err != nil || string(rest) != "data: [DONE]\n\n" {
+		t.Errorf("end: %q, %v", rest, err)
+	}
+	upstream.CloseClientConnections()
+}
+
+func TestACallerThatLeavesEndsTheWorkUpstream(t *testing.T) {
+	s := newScript()
+	ended := make(chan struct{})
+	f := newFixture(t, func(f *fixture) {
+		f.guard.Forward = func(ctx context.Context, _ *Request) (*Response, error) {
+			context.AfterFunc(ctx, func() { close(ended) })
+			return &Response{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: s}, nil
+		}
+	})
+	response := f.chat()
+	s.pieces <- event(1)
+	if _, err := bufio.NewReader(response.Body).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	<-ended
+	<-s.closed
+	if o := f.outcome(); o.Ended != clientGone || o.Status != 200 {
+		t.Errorf("outcome %+v", o)
+	}
+}
+
+func TestACallerThatLeavesBeforeTheAnswerEndsForward(t *testing.T) {
+	begun := make(chan struct{})
+	f := newFixture(t, func(f *fixture) {
+		f.guard.Forward = func(ctx context.Context, _ *Request) (*Response, error) {
+			close(begun)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	ctx, leave := context.WithCancel(context.Background())
+	go func() {
+		<-begun
+		leave()
+	}()
+	_, err := f.server.Client().Do(f.request("POST", "/v1/chat/completions", chatBody).WithContext(ctx))
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if o := f.outcome(); o.Ended != clientGone || o.Status != 0 {
+		t.Errorf("outcome %+v", o)
+	}
+}
+
+func TestAnUpstreamThatBreaksOffNeverLooksFinished(t *testing.T) {
+	for _, try := range []struct {
+		name, kind, path, sent, want, ended string
+		fail                                error
+	}{
+		{
+			"sse", "text/event-stream", "/v1/chat/completions", event(1),
+			event(1) + `data: {"error":{"message":"the model server's answer broke off","type":"server_error","param":null,"code":"upstream_reset"}}` + "\n\n",
+			"upstream_reset", io.ErrUnexpectedEOF,
+		},
+		{
+			"sse in the middle of an event", "text/event-stream", "/v1/chat/completions", `data: {"n`,
+			`data: {"n` + "\n\n" + `data: {"error":{"message":"gone","type":"server_error","param":null,"code":"agent_lost"}}` + "\n\n",
+			"agent_lost", &UpstreamError{Code: "agent_lost", Message: "gone"},
+		},
+		{
+			"anthropic", "text/event-stream", "/v1/messages", event(1),
+			event(1) + "event: error\n" + `data: {"type":"error","error":{"type":"api_error","message":"gone","code":"agent_lost"}}` + "\n\n",
+			"agent_lost", &UpstreamError{Code: "agent_lost", Message: "gone"},
+		},
+		{
+			"ndjson", "application/x-ndjson", "/api/chat", "{\"n\":1}\n",
+			"{\"n\":1}\n{\"error\":\"gone\",\"code\":\"agent_lost\"}\n", "agent_lost", &UpstreamError{Code: "agent_lost", Message: "gone"},
+		},
+		{"json", "application/json", "/api/chat", `{"a":`, `{"a":`, "upstream_reset", errors.New("reset")},
+	} {
+		t.Run(try.name, func(t *testing.T) {
+			s := newScript()
+			s.fail = try.fail
+			f := newFixture(t, streaming(s, try.kind))
+			response := f.do(f.request("POST", try.path, chatBody))
+			s.pieces <- try.sent
+			close(s.pieces)
+			got, err := io.ReadAll(response.Body)
+			if err == nil {
+				t.Error("the answer ended cleanly")
+			}
+			if string(got) != try.want {
+				t.Errorf("got  %q\nwant %q", got, try.want)
+			}
+			if o := f.outcome(); o.Ended != try.ended {
+				t.Errorf("outcome %+v", o)
+			}
+		})
+	}
+}
+
+func TestAnAnswerShorterOrLongerThanItsLengthIsCut(t *testing.T) {
+	for _, body := range []string{"12345", "123456789012345"} {
+		f := newFixture(t, func(f *fixture) {
+			f.guard.Forward = func(context.Context, *Request) (*Response, error) {
+				r := answerWith(200, "application/json", body)
+				r.Header.Set("Content-Length", "10")
+				return r, nil
+			}
+		})
+		response, err := f.server.Client().Do(f.request("POST", "/api/chat", chatBody))
+		if err == nil {
+			_, err = io.ReadAll(response.Body)
+			_ = response.Body.Close()
+		}
+		if err == nil {
+			t.Errorf("%d bytes of 10 ended cleanly", len(body))
+		}
+		if o := f.outcome(); o.Ended != "upstream_reset" {
+			t.Errorf("outcome %+v", o)
+		}
+	}
+}
+
+func TestALostRightEndsTheAnswerInItsProtocol(t *testing.T) {
+	s := newScript()
+	f := newFixture(t, streaming(s, "text/event-stream"))
+	response := f.chat()
+	s.pieces <- event(1)
+	lines := bufio.NewReader(response.Body)
+	for range 2 {
+		if _, err := lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.end(&Ended{Code: "revoked", Message: "the session was ended by an administrator"})
+	rest, err := io.ReadAll(lines)
+	if err == nil {
+		t.Error("the answer ended cleanly")
+	}
+	if !strings.HasPrefix(string(rest), `data: {"error":{`) || !strings.Contains(string(rest), `"code":"revoked"`) || !strings.HasSuffix(string(rest), "\n\n") {
+		t.Errorf("got %q", rest)
+	}
+	<-s.closed
+	if o := f.outcome(); o.Ended != "revoked" {
+		t.Errorf("outcome %+v", o)
+	}
+}
+
+func TestALostRightEndsAnAnswerNobodyReads(t *testing.T) {
+	body := &endless{closed: make(chan struct{})}
+	f := newFixture(t, func(f *fixture) {
+		f.guard.Forward = func(context.Context, *Request) (*Response, error) {
+			return &Response{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: body}, nil
+		}
+	})
+	f.chat() // and not read: the handler blocks in a write
+	f.end(&Ended{Code: "revoked"})
+	if o := f.outcome(); o.Ended != "revoked" {
+		t.Errorf("outcome %+v", o)
+	}
+	<-body.closed
+}
+
+// endless is a body that always has more.
+type endless struct{ closed chan struct{} }
+
+func (e *endless) Read(p []byte) (int, error) { return len(p), nil }
+func (e *endless) Close() error               { close(e.closed); return nil }
+
+func TestRecheckEndsWhatIsNoLongerAllowed(t *testing.T) {
+	s := newScript()
+	asked := make(chan Question, 4)
+	var denies atomic.Bool
+	f := newFixture(t, streaming(s, "application/x-ndjson"), func(f *fixture) {
+		f.guard.Decide = func(_ context.Context, q Question) Decision {
+			asked <- q
+			return Decision{Allow: !denies.Load(), Reason: "no_grant", Message: "no grant"}
+		}
+	})
+	response := f.do(f.request("POST", "/api/chat", chatBody))
+	s.pieces <- "{}\n"
+	first := <-asked
+	f.guard.Recheck(context.Background(), "policy_changed")
+	second := <-asked
+	if first.Action != "chat" || first.Model != "phi3:latest" || second.Action != first.Action || second.Model != first.Model {
+		t.Errorf("asked %+v, then %+v", first, second)
+	}
+	denies.Store(true)
+	f.guard.Recheck(context.Background(), "policy_changed")
+	rest, err := io.ReadAll(response.Body)
+	if err == nil || !strings.Contains(string(rest), `"code":"policy_changed"`) {
+		t.Errorf("got %q, %v", rest, err)
+	}
+	if o := f.outcome(); o.Ended != "policy_changed" {
+		t.Errorf("outcome %+v", o)
+	}
+}
+
+func TestADecisionIsAskedForAgainWhenItExpires(t *testing.T) {
+	s := newScript()
+	var asked atomic.Int32
+	f := newFixture(t, streaming(s, "application/x-ndjson"), func(f *fixture) {
+		f.guard.Decide = func(context.Context, Question) Decision {
+			return Decision{Allow: asked.Add(1) < 3, Reason: "auth_too_old", Message: "log in again", Until: time.Now().Add(time.Millisecond)}
+		}
+	})
+	response := f.do(f.request("POST", "/api/chat", chatBody))
+	rest, err := io.ReadAll(response.Body)
+	if err == nil || !strings.Contains(string(rest), `"code":"auth_too_old"`) {
+		t.Errorf("got %q, %v", rest, err)
+	}
+	if o := f.outcome(); o.Ended != "auth_too_old" || asked.Load() != 3 {
+		t.Errorf("asked %d times, outcome %+v", asked.Load(), o)
+	}
+}
+
+func TestAbortIsVisibleOverHTTP2(t *testing.T) {
+	s := newScript()
+	s.fail = errors.New("reset")
+	f := newFixture(t, streaming(s, "text/event-stream"))
+	server := httptest.NewUnstartedServer(f.guard.Handler(f.resource, f.caller))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	request := f.request("POST", "/v1/chat/completions", chatBody)
+	request.URL.Scheme, request.URL.Host, request.Host = "https", server.Listener.Addr().String(), ""
+	response, err := server.Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	s.pieces <- event(1)
+	close(s.pieces)
+	got, err := io.ReadAll(response.Body)
+	if err == nil || response.ProtoMajor != 2 || !strings.HasPrefix(string(got), event(1)) {
+		t.Errorf("HTTP/%d: got %q, %v", response.ProtoMajor, got, err)
+	}
+}

@@ -1,0 +1,87 @@
+package modelapi
+
+// Action is what a request does, one word of the closed vocabulary that grants are written in.
+type Action string
+
+// The vocabulary. Connect is the one action of plain HTTP and TCP resources and stands in no table; Unknown is what no
+// row matches, and is always denied.
+const (
+	Connect      Action = "connect"
+	Chat         Action = "chat"
+	Complete     Action = "complete"
+	Embed        Action = "embed"
+	Rerank       Action = "rerank"
+	Transcribe   Action = "transcribe"
+	Tokenize     Action = "tokenize"
+	ListModels   Action = "list-models"
+	InspectModel Action = "inspect-model"
+	ManageModel  Action = "manage-model"
+	Session      Action = "session"
+	Tool         Action = "tool"
+	Observe      Action = "observe"
+	ServerAdmin  Action = "server-admin"
+	Health       Action = "health"
+	UI           Action = "ui"
+	Unknown      Action = "unknown"
+)
+
+// Protocol is the dialect a client expects errors in.
+type Protocol string
+
+// The dialects. LlamaCPP is OpenAI's error object with the status as its code.
+const (
+	OpenAI    Protocol = "openai"
+	Anthropic Protocol = "anthropic"
+	Ollama    Protocol = "ollama"
+	LlamaCPP  Protocol = "llamacpp"
+)
+
+// Framing is how the answer's body is cut into messages.
+type Framing string
+
+// The framings. None is an answer without messages of its own: no body, or one that is no JSON.
+const (
+	SSE    Framing = "sse"
+	NDJSON Framing = "ndjson"
+	JSON   Framing = "json"
+	None   Framing = "none"
+)
+
+// Input is one request as it arrived. Path and Query are raw: the bytes of the request target, cut at the first "?".
+type Input struct {
+	Server          string // the model server's name; "" and "auto" mean the union of all that agree
+	Method          string
+	Path            string
+	Query           string
+	ContentType     string
+	ContentEncoding string
+	Body            []byte // whole; nil or empty when there is none
+	// Only names the one model of a server that ignores the name in the request. If set, it is the model decided on
+	// and the name written into the forwarded body.
+	Only string
+}
+
+// Class is what a request is, and its canonical form.
+type Class struct {
+	Action    Action
+	SubAction string
+	Model     string   // canonical; "" if the request names none
+	Models    []string // every model the request names, Model first; a decision must hold for each
+	Egress    bool     // the prompt would leave for a service outside
+	Stream    bool
+	Protocol  Protocol
+	Framing   Framing // of a successful answer
+	MaxOutput int64   // tokens of output asked for; 0 not said, -1 without bound
+	Route     string  // the table's path, parameters by name: "/v1/models/{model}"; "" for Unknown
+	Target    string  // canonical path and kept query: what goes upstream
+	Body      []byte  // canonical bytes; nil if there is none
+}
+
+// Error says why a request is refused, in a form that fits every dialect. Its code is stable.
+type Error struct {
+	Status  int
+	Code    string
+	Message string
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Message }

@@ -1,0 +1,181 @@
+package modelapi
+
+import (
+	"bytes"
+	"net/url"
+	"strings"
+)
+
+// Classify says what a request is and gives its canonical form. The error, an [*Error], says why the request cannot be
+// sent at all; what is known of its class comes with it, so that the refusal can be recorded and put in the right
+// dialect. A request that no row matches has no error and the action [Unknown]. Classify keeps no reference to in.Body
+// and leaves it as it is.
+func (t *Table) Classify(in Input) (Class, error) {
+	c := Class{Action: Unknown, Protocol: ProtocolOf(in.Path), Framing: JSON}
+	if err := checkPath(in.Path); err != nil {
+		return c, err
+	}
+	rs := t.routesOf(in.Server)
+	if rs == nil {
+		return c, nil
+	}
+	r, values := rs.find(in.Method, in.Path)
+	if r == nil {
+		if strings.IndexByte(in.Path, '%') >= 0 {
+			return c, errPath() // an encoding no parameter needs
+		}
+		return c, nil
+	}
+	c.Protocol, c.Route = r.protocol, r.path
+	if r.action == Unknown {
+		c.Route = ""
+		return c, nil
+	}
+	c.Action, c.SubAction, c.Target = r.action, r.sub, in.Path
+	q := request{route: r, in: in, class: &c, only: in.Only}
+	if err := q.read(values); err != nil {
+		return c, err
+	}
+	return c, nil
+}
+
+// HasRoute says whether method and path match a row at all: whether reading the body is worth it.
+func (t *Table) HasRoute(in Input) bool {
+	rs := t.routesOf(in.Server)
+	if rs == nil || checkPath(in.Path) != nil {
+		return false
+	}
+	r, _ := rs.find(in.Method, in.Path)
+	return r != nil && r.action != Unknown
+}
+
+// Verify classifies a request that claims to be canonical already, and refuses one that is not: the second check of
+// who receives what another has classified.
+func (t *Table) Verify(in Input) (Class, error) {
+	c, err := t.Classify(in)
+	if err != nil || c.Action == Unknown {
+		return c, err
+	}
+	target := in.Path
+	if in.Query != "" {
+		target += "?" + in.Query
+	}
+	if target != c.Target || !bytes.Equal(in.Body, c.Body) {
+		return c, &Error{400, "not_canonical", "the request is not in the form it was decided on"}
+	}
+	return c, nil
+}
+
+// request is one classification under way.
+type request struct {
+	route *route
+	in    Input
+	class *Class
+	only  string
+	doc   *document
+}
+
+func (q *request) read(values map[string]string) error {
+	if q.in.ContentEncoding != "" && !strings.EqualFold(q.in.ContentEncoding, "identity") {
+		return &Error{415, "encoding_unsupported", "a compressed request body is not accepted; send it plain"}
+	}
+	if err := q.readPath(values); err != nil {
+		return err
+	}
+	if err := q.readQuery(); err != nil {
+		return err
+	}
+	if err := q.readBody(); err != nil {
+		return err
+	}
+	q.readFraming()
+	c := q.class
+	if len(c.Models) == 0 && q.only != "" && c.Action != ListModels && c.Action != Health {
+		c.Models = []string{q.only}
+	}
+	if len(c.Models) > 0 {
+		c.Model = c.Models[0]
+	}
+	return nil
+}
+
+// readQuery keeps the one key a route has a use for and drops every other: what a query can change behind the back of
+// a decision differs with each server.
+func (q *request) readQuery() error {
+	key := ""
+	switch q.route.place {
+	case inQuery:
+		key = "model"
+	case inSlotAction:
+		key = "action"
+	}
+	if key == "" || q.in.Query == "" {
+		return nil
+	}
+	parsed, err := url.ParseQuery(q.in.Query)
+	if err != nil || len(parsed[key]) > 1 {
+		return &Error{400, "query_ambiguous", "the query can be read in two ways; write it plainly"}
+	}
+	value := parsed.Get(key)
+	if value == "" {
+		return nil
+	}
+	if key == "model" {
+		if value, err = q.name(value); err != nil {
+			return err
+		}
+	}
+	q.class.Target += "?" + key + "=" + url.QueryEscape(value)
+	return nil
+}
+
+// readPath writes the path anew, with the parameter in its plain spelling.
+func (q *request) readPath(values map[string]string) error {
+	r := q.route
+	if r.pattern == nil {
+		return nil
+	}
+	if r.place == inPath {
+		for key, value := range values {
+			name, err := q.name(value)
+			if err != nil {
+				return err
+			}
+			if !r.pattern.open && strings.IndexByte(name, '/') >= 0 {
+				return &Error{404, "model_not_found", "this server cannot find a model of this name by its path"}
+			}
+			values[key] = name
+		}
+	}
+	q.class.Target = r.pattern.build(values)
+	return nil
+}
+
+// name brings a model's name to canonical form and notes it.
+func (q *request) name(raw string) (string, error) {
+	if q.only != "" {
+		if len(q.class.Models) == 0 {
+			q.class.Models = []string{q.only}
+		}
+		return q.only, nil
+	}
+	name, egress, err := canonicalModel(q.route.ollamaNames, raw)
+	if err != nil {
+		return "", err
+	}
+	q.class.Models = append(q.class.Models, name)
+	q.class.Egress = q.class.Egress || egress
+	return name, nil
+}
+
+// readFraming says how the answer will come, once the body has said whether it streams.
+func (q *request) readFraming() {
+	c := q.class
+	c.Framing = q.route.framing
+	switch {
+	case q.in.Method == "HEAD":
+		c.Framing, c.Stream = None, false
+	case q.route.streams && !c.Stream:
+		c.Framing = JSON
+	}
+}

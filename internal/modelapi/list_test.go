@@ -1,0 +1,66 @@
+package modelapi
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestListsTellOnlyWhatTheCallerMayUse(t *testing.T) {
+	only := func(names ...string) func(string, bool) bool {
+		return func(model string, egress bool) bool {
+			for _, name := range names {
+				if name == model && !egress {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	for _, try := range []struct {
+		in         Input
+		body, want string
+	}{
+		{
+			Input{Server: "openai", Method: "GET", Path: "/v1/models"},
+			`{"object":"list","data":[{"id":"a","object":"model","root":"/srv/a","permission":[]},{"id":"b"}]}`,
+			`{"object":"list","data":[{"id":"a","object":"model"}]}`,
+		},
+		{
+			Input{Server: "ollama", Method: "GET", Path: "/api/tags"},
+			`{"models":[{"name":"Phi3:latest","model":"phi3:latest","size":1},{"name":"x:latest"},{"name":"phi3","model":"x"}]}`,
+			`{"models":[{"name":"Phi3:latest","model":"phi3:latest","size":1}]}`,
+		},
+		{
+			Input{Server: "ollama", Method: "GET", Path: "/api/tags"},
+			`{"models":[{"name":"phi3","remote_host":"https://ollama.com"},{"name":"phi3:cloud"}]}`,
+			`{"models":[]}`,
+		},
+		{
+			Input{Server: "llama.cpp", Method: "GET", Path: "/models"},
+			`{"models":[{"name":"a","details":{"x":1}}],"object":"list","data":[{"id":"a","status":{"args":["--secret"]}},{"id":"b"}],"extra":{"b":1}}`,
+			`{"models":[{"name":"a","details":{"x":1}}],"object":"list","data":[{"id":"a"}]}`,
+		},
+		{
+			Input{Server: "llama.cpp", Method: "GET", Path: "/v1/models", Only: "a"},
+			`{"data":[{"id":"/srv/models/x.gguf","meta":{"n_ctx":1}},{"id":"/srv/y"}]}`,
+			`{"data":[{"id":"a","meta":{"n_ctx":1}}]}`,
+		},
+		{Input{Server: "openai", Method: "GET", Path: "/v1/models"}, `{"data":[1,"a",["a"],{},{"name":null},{"id":7}]}`, `{"data":[]}`},
+		{Input{Server: "openai", Method: "GET", Path: "/v1/models"}, `{"models":{"a":{"id":"b"}}}`, `{}`},
+	} {
+		got, err := Default().FilterModels(try.in, []byte(try.body), only("a", "phi3:latest"))
+		if err != nil || string(got) != try.want {
+			t.Errorf("%s\ngot  %s\nwant %s\n%v", try.body, got, try.want, err)
+		}
+	}
+}
+
+func TestListsThatCannotBeReadAreNotPassedOn(t *testing.T) {
+	for _, body := range []string{"", "[]", "null", `{"data":[{"id":"a","id":"b"}]}`, "<html>", `{"data":[`, strings.Repeat("[", 99)} {
+		_, err := Default().FilterModels(Input{Server: "openai", Method: "GET", Path: "/v1/models"}, []byte(body),
+			func(string, bool) bool { return true })
+		if code(err) != "upstream_invalid" {
+			t.Errorf("%q: %v", body, err)
+		}
+	}
+}

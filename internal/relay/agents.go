@@ -1,0 +1,240 @@
+package relay
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+
+	"iap/internal/admin"
+	"iap/tunnel"
+)
+
+// maxWarm bounds the idle streams kept to one agent session: enough that a
+// burst of requests finds one each, few enough to cost no memory worth naming.
+const maxWarm = 256
+
+// agents knows which live agent sessions serve which resource.
+type agents struct {
+	mu        sync.Mutex
+	resources map[string]*resource // guarded by mu; known from enrolment, online or not
+	links     map[string]*link     // guarded by mu; by session id
+}
+
+// resource is a named upstream and who may serve it.
+type resource struct {
+	admin.JoinResource
+	agents map[string]bool // ids of the agents enrolled for it
+}
+
+// link is one session of an agent.
+type link struct {
+	session *tunnel.Session
+	agent   *agentRecord
+
+	mu        sync.Mutex
+	announced map[string]tunnel.Announcement // guarded by mu; by resource
+	warm      []*tunnel.Stream               // guarded by mu; the most recently used last
+}
+
+func newAgents() *agents {
+	return &agents{resources: map[string]*resource{}, links: map[string]*link{}}
+}
+
+// enrolled makes the resources of an agent known.
+func (a *agents) enrolled(record *agentRecord) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range record.Resources {
+		known := a.resources[r.Name]
+		if known == nil {
+			known = &resource{JoinResource: r, agents: map[string]bool{}}
+			a.resources[r.Name] = known
+		}
+		known.agents[record.ID] = true
+	}
+}
+
+// revoked forgets what the agent was enrolled for and cuts its sessions.
+func (a *agents) revoked(id string) {
+	a.mu.Lock()
+	var cut []*tunnel.Session
+	for name, r := range a.resources {
+		if delete(r.agents, id); len(r.agents) == 0 {
+			delete(a.resources, name)
+		}
+	}
+	for _, l := range a.links {
+		if l.agent.ID == id {
+			cut = append(cut, l.session)
+		}
+	}
+	a.mu.Unlock()
+	for _, s := range cut {
+		_ = s.Close(tunnel.CodeRevoked, "this agent was revoked") // bounded; the session is gone either way
+	}
+}
+
+// taken reports whether another agent is enrolled for the name, or the name
+// for another kind or with other labels: two agents of one name must be alike.
+func (a *agents) taken(r admin.JoinResource) (agent string, differs bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known := a.resources[r.Name]
+	if known == nil {
+		return "", false
+	}
+	for id := range known.agents {
+		agent = id
+	}
+	return agent, known.Kind != r.Kind || !maps.Equal(known.Labels, r.Labels)
+}
+
+// link returns the entry of an agent's session, making it if need be: the
+// agent's first announcement may come before the handshake's caller is back.
+func (a *agents) link(s *tunnel.Session, record *agentRecord) *link {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.links[s.ID()]
+	if l == nil {
+		l = &link{session: s, agent: record}
+		a.links[s.ID()] = l
+	}
+	return l
+}
+
+func (a *agents) remove(l *link) {
+	a.mu.Lock()
+	delete(a.links, l.session.ID())
+	a.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.warm = nil // the session's end has aborted them
+}
+
+// announce replaces what a session serves. An agent announces a subset of what
+// its join token named; anything else is refused whole.
+func (l *link) announce(list []tunnel.Announcement) error {
+	announced := make(map[string]tunnel.Announcement, len(list))
+	for _, one := range list {
+		i := slices.IndexFunc(l.agent.Resources, func(r admin.JoinResource) bool { return r.Name == one.Resource && r.Kind == one.Kind })
+		if i < 0 {
+			return &tunnel.Refusal{Code: tunnel.CodeNotAnnounced, Message: fmt.Sprintf("this agent is not enrolled for resource %q of kind %q", one.Resource, one.Kind)}
+		}
+		announced[one.Resource] = one
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.announced = announced
+	return nil
+}
+
+// find returns the resource as it was enrolled.
+func (a *agents) find(name string) (admin.JoinResource, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.resources[name]
+	if r == nil {
+		return admin.JoinResource{}, false
+	}
+	return r.JoinResource, true
+}
+
+// names lists every resource in order.
+func (a *agents) names() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Sorted(maps.Keys(a.resources))
+}
+
+// pick returns the least busy live session that serves the resource, of the
+// class asked for where there is one.
+func (a *agents) pick(name string, class tunnel.Class) *link {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var best *link
+	bestScore := 0
+	for _, l := range a.links {
+		if _, serves := l.serves(name); !serves || l.session.Draining() {
+			continue
+		}
+		score := l.session.NumStreams() << 1
+		if l.session.Class() != class {
+			score += 1 << 30 // better than nothing
+		}
+		if best == nil || score < bestScore || score == bestScore && rand.N(2) == 0 {
+			best, bestScore = l, score
+		}
+	}
+	return best
+}
+
+// online tells how many agents serve the resource now, and what one of them
+// announced. A healthy announcement is preferred.
+func (a *agents) online(name string) (int, tunnel.Announcement) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ids := map[string]bool{}
+	var found tunnel.Announcement
+	for _, l := range a.links {
+		if one, ok := l.serves(name); ok {
+			if len(ids) == 0 || one.Healthy {
+				found = one
+			}
+			ids[l.agent.ID] = true
+		}
+	}
+	return len(ids), found
+}
+
+// sessionsOf counts the live sessions of an agent.
+func (a *agents) sessionsOf(id string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, l := range a.links {
+		if l.agent.ID == id {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *link) serves(name string) (tunnel.Announcement, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	one, ok := l.announced[name]
+	return one, ok
+}
+
+// takeWarm returns an idle stream that is still good, or nil.
+func (l *link) takeWarm() *tunnel.Stream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.warm) > 0 {
+		last := len(l.warm) - 1
+		st := l.warm[last]
+		l.warm[last] = nil
+		l.warm = l.warm[:last]
+		select {
+		case <-st.Done():
+		default:
+			return st
+		}
+	}
+	return nil
+}
+
+// keepWarm puts back a stream whose last request is complete in both
+// directions.
+func (l *link) keepWarm(st *tunnel.Stream) {
+	l.mu.Lock()
+	if len(l.warm) < maxWarm && !l.session.Draining() {
+		l.warm = append(l.warm, st)
+		l.mu.Unlock()
+		return
+	}
+	l.mu.Unlock()
+	st.Abort(tunnel.CodeNone)
+}

@@ -1,0 +1,248 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"iap/internal/admin"
+	"iap/internal/audit"
+	"iap/internal/guard"
+	"iap/internal/state"
+	"iap/internal/version"
+	"iap/policy"
+	"iap/tunnel"
+)
+
+// userAPI is the relay's API as one principal sees it.
+type userAPI struct {
+	relay   *Relay
+	session *session
+}
+
+func (a *userAPI) Whoami(context.Context) (admin.Whoami, error) {
+	id := a.session.identity()
+	p := id.principal
+	w := admin.Whoami{
+		Principal: id.id(), Issuer: p.Issuer, IssuerURL: p.IssuerURL, Subject: p.Subject, Name: p.DisplayName,
+		Groups: p.Groups, GroupsUnknown: p.GroupsUnknown, Claims: p.Claims, MFA: p.MFA.Asserted, MFASource: p.MFA.Source,
+		Binding: p.Binding, Admin: a.relay.policy.IsAdmin(id.policy), Session: a.session.info(), Lines: policy.Lines(id.policy),
+	}
+	if p.EmailVerified {
+		w.Email = p.Email
+	}
+	if !p.AuthTime.IsZero() {
+		w.AuthTime = &p.AuthTime
+	}
+	for _, g := range a.relay.policy.Grants().List {
+		if slices.ContainsFunc(g.To, func(s policy.Selector) bool { return s.Matches(id.policy) }) {
+			w.Grants++
+		}
+	}
+	return w, nil
+}
+
+// Resources lists what the principal may reach, and nothing else.
+func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
+	list := admin.ResourceList{Resources: []admin.Resource{}}
+	id := a.session.identity()
+	for _, name := range a.relay.agents.names() {
+		res, d := a.relay.reach(ctx, id, name, "tunnel")
+		if !d.Allow {
+			continue
+		}
+		online, announced := a.relay.agents.online(name)
+		one := admin.Resource{
+			Name: name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server, Online: online > 0 && announced.Healthy, Agents: online,
+			Grant: d.Grant, Actions: []string{},
+		}
+		for _, action := range policy.Actions {
+			if (action == "connect") == (res.Kind == guard.KindModel) {
+				continue // connect belongs to tcp and http alone, all others to models
+			}
+			if a.relay.ask(ctx, id, policyResource(res), action, "", "tunnel", false).Allow {
+				one.Actions = append(one.Actions, action)
+			}
+		}
+		for _, model := range announced.Models {
+			if a.relay.ask(ctx, id, policyResource(res), policy.ActionAny, model, "tunnel", false).Allow {
+				one.Models = append(one.Models, model)
+			}
+		}
+		list.Resources = append(list.Resources, one)
+	}
+	return list, nil
+}
+
+// Status shows the principal its own sessions.
+func (a *userAPI) Status(context.Context) (admin.Status, error) {
+	mine := a.session.identity().id()
+	st := a.relay.status(func(s *session) bool { return s.identity().agent == nil && s.identity().id() == mine })
+	st.Audit, st.Agents = "", 0
+	return st, nil
+}
+
+func (a *userAPI) Explain(ctx context.Context, q admin.Question) (admin.Answer, error) {
+	if q.Action != "" && !policy.IsAction(q.Action) {
+		return admin.Answer{}, badRequest(fmt.Sprintf("action: %q is not one of %v", q.Action, policy.Actions))
+	}
+	return a.relay.explain(ctx, a.session.identity(), q), nil
+}
+
+// explain decides a question and says how each grant that names the principal
+// fared. Names of grants that are about others stay hidden.
+func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question) admin.Answer {
+	res, known := r.agents.find(q.Resource)
+	if !known {
+		res = admin.JoinResource{Name: q.Resource, Kind: guard.KindModel}
+	}
+	action := q.Action
+	if action == "" {
+		action = policy.ActionAny
+	}
+	x := r.policy.Explain(ctx, policy.Input{
+		Principal: id.policy, Resource: policyResource(res), Action: action, Model: q.Model, Via: "tunnel", Now: r.now(),
+	})
+	d := x.Decision
+	answer := admin.Answer{
+		Allow: d.Allow && known, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision, Priority: d.Priority,
+		Concurrent: d.Limits.Concurrent, MaxOutputTokens: d.Limits.MaxOutputTokens,
+	}
+	if d.Allow && !known {
+		answer.Reason, answer.Message = policy.ReasonResourceNotGranted, "no agent is enrolled for a resource of this name"
+	}
+	if !d.Until.IsZero() {
+		answer.Until = &d.Until
+	}
+	for _, rate := range d.Limits.Requests {
+		answer.Requests = append(answer.Requests, rate.String())
+	}
+	for _, rate := range d.Limits.Tokens {
+		answer.Tokens = append(answer.Tokens, rate.String())
+	}
+	for _, g := range x.Grants {
+		if len(g.To) > 0 {
+			answer.Considered = append(answer.Considered, admin.GrantStep{Grant: g.Name, Result: g.Verdict()})
+		}
+	}
+	return answer
+}
+
+func (r *Relay) status(keep func(*session) bool) admin.Status {
+	st := admin.Status{
+		Relay: r.cfg.Name, Version: version.String(), Started: r.started, ChannelBinding: string(r.cfg.ChannelBinding),
+		PolicyRevision: r.policy.Revision(), Audit: "ok", Sessions: []admin.SessionInfo{},
+	}
+	if err := r.audit.Healthy(); err != nil {
+		st.Audit = err.Error()
+	}
+	ids := map[string]bool{}
+	for _, s := range r.sessions.all(func(*session) bool { return true }) {
+		if a := s.identity().agent; a != nil {
+			ids[a.ID] = true
+		}
+		if keep(s) {
+			st.Sessions = append(st.Sessions, s.info())
+		}
+	}
+	st.Agents = len(ids)
+	return st
+}
+
+// operatorAPI is the admin API. actor is who uses it, for the audit.
+type operatorAPI struct {
+	relay *Relay
+	actor string
+}
+
+// did records an administrator's act. What takes rights away goes on whatever
+// becomes of the record; what gives rights does not.
+func (a *operatorAPI) did(ctx context.Context, verb, target string) error {
+	return a.relay.audit.Record(ctx, audit.Event{
+		Kind: audit.KindAdmin, Principal: a.actor, Via: "local", Action: verb, Detail: map[string]string{"target": target},
+	})
+}
+
+func (a *operatorAPI) AdminStatus(context.Context) (admin.Status, error) {
+	return a.relay.status(func(*session) bool { return true }), nil
+}
+
+func (a *operatorAPI) Agents(ctx context.Context) ([]admin.Agent, error) {
+	records, err := list[agentRecord](ctx, a.relay.store, keyAgent)
+	if err != nil {
+		return nil, stateUnavailable(err)
+	}
+	all := make([]admin.Agent, 0, len(records))
+	for _, r := range records {
+		n := a.relay.agents.sessionsOf(r.ID)
+		all = append(all, admin.Agent{
+			ID: r.ID, Name: r.Name, Key: keyID(r.PublicKey), Enrolled: r.Enrolled, Revoked: r.Revoked,
+			Online: n > 0, Sessions: n, Resources: r.Resources,
+		})
+	}
+	return all, nil
+}
+
+func (a *operatorAPI) CreateJoinToken(ctx context.Context, q admin.NewJoinToken) (admin.JoinTokenCreated, error) {
+	if err := a.did(ctx, "iap:agents.token", q.Name); err != nil {
+		return admin.JoinTokenCreated{}, auditUnavailable()
+	}
+	return a.relay.createJoinToken(ctx, q)
+}
+
+func (a *operatorAPI) RevokeAgent(ctx context.Context, id string) error {
+	if err := a.did(ctx, "iap:agents.revoke", id); err != nil {
+		a.relay.log.Error("record admin act", "error", err)
+	}
+	now := a.relay.now().UTC()
+	a.relay.refuseAgent(id) // first in memory: it takes rights away even with the state gone
+	a.relay.agents.revoked(id)
+	_, err := update(ctx, a.relay.store, keyAgent+id, func(r *agentRecord) error {
+		r.Revoked = &now
+		return nil
+	})
+	if errors.Is(err, state.ErrNotFound) {
+		return &admin.Error{Status: http.StatusNotFound, Code: "unknown_agent", Message: fmt.Sprintf("no agent %q is enrolled", id), Hint: "iap-relay admin agents ls"}
+	}
+	if err != nil {
+		return stateUnavailable(err)
+	}
+	return nil
+}
+
+// KillSession ends every session of the key, not just the one named: the other
+// class of the same login is the same hand.
+func (a *operatorAPI) KillSession(ctx context.Context, id string) error {
+	if err := a.did(ctx, "iap:sessions.kill", id); err != nil {
+		a.relay.log.Error("record admin act", "error", err)
+	}
+	target := a.relay.sessions.find(id)
+	if target == nil || target.identity().agent != nil {
+		return &admin.Error{Status: http.StatusNotFound, Code: "unknown_session", Message: fmt.Sprintf("no user session %q is open", id), Hint: "iap-relay admin sessions ls"}
+	}
+	key := target.tunnel.PublicKey()
+	a.relay.refuseKey(key)
+	for _, s := range a.relay.sessions.all(func(s *session) bool { return s.tunnel.PublicKey().Equal(key) }) {
+		s.stop(tunnel.CodeRevoked, "an administrator ended this session; run iapctl login")
+	}
+	if err := a.relay.killKey(ctx, key); err != nil {
+		return stateUnavailable(err)
+	}
+	return nil
+}
+
+func (a *operatorAPI) ReloadPolicy(ctx context.Context) (string, error) {
+	if err := a.did(ctx, "iap:policy.reload", ""); err != nil {
+		return "", auditUnavailable()
+	}
+	if err := a.relay.reloadPolicy(ctx); err != nil {
+		return a.relay.policy.Revision(), &admin.Error{Status: http.StatusUnprocessableEntity, Code: "policy_broken", Message: err.Error(), Hint: "the policy loaded before stays in force"}
+	}
+	return a.relay.policy.Revision(), nil
+}
+
+func stateUnavailable(err error) error {
+	return &admin.Error{Status: http.StatusServiceUnavailable, Code: "state_unavailable", Message: "the relay's database failed: " + err.Error(), Hint: "see the relay's log"}
+}

@@ -1,0 +1,184 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"time"
+
+	"iap/auth"
+	"iap/internal/audit"
+	"iap/internal/state"
+	"iap/tunnel"
+)
+
+// handshake answers the questions that tunnel.Accept asks about one
+// connection, and remembers what the audit needs.
+type handshake struct {
+	relay  *Relay
+	source string // network address of the peer
+}
+
+// serverConfig is what one connection's handshake runs with.
+func (r *Relay) serverConfig(source string) tunnel.ServerConfig {
+	h := &handshake{relay: r, source: source}
+	return tunnel.ServerConfig{
+		Key: r.key, Binding: r.cfg.ChannelBinding, Names: []string{r.cfg.Name},
+		Authenticate: h.authenticate, Bind: h.bind, Refresh: r.refresh, OnAnnounce: r.announced,
+		MaxStreams: r.cfg.Sessions.StreamsPerPrincipal, Logger: r.log,
+	}
+}
+
+// authenticate tells who hello would be if the peer holds the key. Nothing is
+// stored yet: the proof comes next.
+func (h *handshake) authenticate(ctx context.Context, hello tunnel.Hello) (tunnel.Peer, error) {
+	var peer tunnel.Peer
+	var err error
+	switch hello.Role {
+	case tunnel.RoleUser:
+		peer, err = h.user(ctx, hello)
+	case tunnel.RoleAgent:
+		peer, err = h.agent(ctx, hello)
+	default:
+		err = &tunnel.Refusal{Code: tunnel.CodeProtocolError, Message: "unknown role"}
+	}
+	if err != nil {
+		h.denied(ctx, hello, err)
+	}
+	return peer, err
+}
+
+func (h *handshake) user(ctx context.Context, hello tunnel.Hello) (tunnel.Peer, error) {
+	r := h.relay
+	token, err := r.verifier.Verify(ctx, hello.Token, auth.UseTunnel)
+	if err != nil {
+		return tunnel.Peer{}, tokenRefusal(err)
+	}
+	return tunnel.Peer{
+		Token: newIdentity(token), Name: token.Principal.ID(),
+		Expires: r.sessionEnd(token), TokenHash: token.PayloadHash[:],
+	}, nil
+}
+
+func (h *handshake) agent(ctx context.Context, hello tunnel.Hello) (tunnel.Peer, error) {
+	record, _, err := load[agentRecord](ctx, h.relay.store, keyAgent+hello.AgentID)
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return tunnel.Peer{}, stateRefusal(err)
+	}
+	// One answer for an unknown agent, a foreign key and a revoked agent:
+	// nobody learns which ids exist.
+	if err != nil || record.Revoked != nil || !bytes.Equal(record.PublicKey, hello.PublicKey) {
+		return tunnel.Peer{}, &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "this agent is not enrolled here; join again with a new token"}
+	}
+	return tunnel.Peer{Token: &identity{agent: &record}, Name: record.ID}, nil
+}
+
+// bind runs once the key's proof holds: from here on the peer is who it says.
+func (h *handshake) bind(ctx context.Context, hello tunnel.Hello, peer tunnel.Peer) (tunnel.Peer, error) {
+	id, ok := peer.Token.(*identity)
+	if !ok {
+		return peer, &tunnel.Refusal{Code: tunnel.CodeInternal, Message: "the relay lost track of this login"}
+	}
+	if id.agent == nil {
+		bound, err := h.relay.bindToken(ctx, ed25519.PublicKey(hello.PublicKey), id.token)
+		if err != nil {
+			h.denied(ctx, hello, err)
+			return peer, err
+		}
+		id = bound
+	}
+	peer.Token = id
+	err := h.relay.audit.Record(ctx, h.event(hello, id))
+	if err != nil {
+		return peer, &tunnel.Refusal{Code: tunnel.CodeAuditUnavailable, Message: "the relay cannot write its audit log and lets nobody in until it can"}
+	}
+	return peer, nil
+}
+
+func (h *handshake) event(hello tunnel.Hello, id *identity) audit.Event {
+	e := audit.Event{
+		Kind: audit.KindLogin, Decision: audit.Allow, Source: h.source, Via: "tunnel", Binding: id.principal.Binding,
+		Detail: map[string]string{"key": auth.KeyID(hello.PublicKey), "class": string(hello.Class), "software": hello.Software},
+	}
+	if id.agent != nil {
+		e.Kind, e.Agent = audit.KindAgent, id.agent.ID
+		return e
+	}
+	e.Principal, e.Issuer = id.id(), id.principal.Issuer
+	if id.newKey {
+		e.Detail["new_key"] = "true"
+	}
+	return e
+}
+
+// denied records a refused login. That it could not be recorded changes
+// nothing: it is refused all the same.
+func (h *handshake) denied(ctx context.Context, hello tunnel.Hello, err error) {
+	reason := tunnel.CodeInternal.String()
+	var refusal *tunnel.Refusal
+	if errors.As(err, &refusal) {
+		reason = refusal.Code.String()
+	}
+	var cause *auth.TokenError
+	if errors.As(err, &cause) {
+		reason = cause.Code
+	}
+	e := audit.Event{Kind: audit.KindLogin, Decision: audit.Deny, Reason: reason, Source: h.source, Via: "tunnel", Agent: hello.AgentID}
+	if recordErr := h.relay.audit.Denied(ctx, e); recordErr != nil {
+		h.relay.log.Error("record refused login", "error", recordErr)
+	}
+}
+
+// refresh renews a session in place. The tunnel has verified that the session's
+// key signed the new token.
+func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (time.Time, error) {
+	token, err := r.verifier.Verify(ctx, raw, auth.UseTunnel)
+	if err != nil {
+		return time.Time{}, tokenRefusal(err)
+	}
+	live := r.sessions.find(s.ID())
+	if live == nil {
+		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeSessionExpired, Message: "the session has ended"}
+	}
+	if live.identity().id() != token.Principal.ID() {
+		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeTokenInvalid, Message: "the fresh token belongs to somebody else"}
+	}
+	id, err := r.bindToken(ctx, s.PublicKey(), token)
+	if err != nil {
+		return time.Time{}, err
+	}
+	event := audit.Event{Kind: audit.KindSession, Reason: "refreshed", Session: s.ID(), Principal: id.id(), Issuer: id.principal.Issuer, Binding: id.principal.Binding}
+	if err := r.audit.Record(ctx, event); err != nil {
+		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeAuditUnavailable, Message: "the relay cannot write its audit log"}
+	}
+	live.setIdentity(id)
+	r.spawn(func() { r.recheck(live) }) // groups may have changed; the streams that lost their right end
+	return r.sessionEnd(token), nil
+}
+
+// sessionEnd is when a session that presents token must have renewed.
+func (r *Relay) sessionEnd(token *auth.Token) time.Time {
+	end := r.now().Add(time.Duration(r.cfg.Sessions.MaxAge))
+	if token.Expires.Before(end) {
+		end = token.Expires
+	}
+	return end
+}
+
+// refusedToken is a refusal that keeps the verifier's error for the audit.
+type refusedToken struct {
+	tunnel.Refusal
+	cause *auth.TokenError
+}
+
+func (e *refusedToken) Unwrap() []error { return []error{&e.Refusal, e.cause} }
+
+// tokenRefusal turns the verifier's error into what the peer may read.
+func tokenRefusal(err error) error {
+	var cause *auth.TokenError
+	if !errors.As(err, &cause) {
+		return &tunnel.Refusal{Code: tunnel.CodeTokenInvalid, Message: "the token is not acceptable"}
+	}
+	return &refusedToken{tunnel.Refusal{Code: tunnel.CodeTokenInvalid, Message: cause.Public + " (" + cause.Code + ")"}, cause}
+}

@@ -1,0 +1,82 @@
+package relay
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"time"
+
+	"iap/auth"
+	"iap/policy/rego"
+)
+
+// certificateSoon is how long before its end a certificate is worth a word.
+const certificateSoon = 14 * 24 * time.Hour
+
+// CheckResult is one line of `iap-relay check`. An empty Problem is a pass.
+type CheckResult struct {
+	Name    string `json:"name"`
+	Detail  string `json:"detail,omitempty"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// Check reads everything a start would read and reports each part. It changes
+// nothing.
+func Check(ctx context.Context, file string) []CheckResult {
+	cfg, err := LoadConfig(file)
+	if err != nil {
+		return []CheckResult{{Name: "config", Problem: err.Error()}}
+	}
+	results := []CheckResult{{Name: "config", Detail: file}, checkCertificate(cfg), checkPolicy(ctx, cfg)}
+	for _, issuer := range cfg.Issuers {
+		results = append(results, checkIssuer(ctx, issuer))
+	}
+	return results
+}
+
+func checkCertificate(cfg *Config) CheckResult {
+	r := CheckResult{Name: "certificate", Detail: cfg.TLS.CertFile}
+	c, err := loadCertificate(cfg.TLS.CertFile, cfg.TLS.KeyFile)
+	if err != nil {
+		r.Problem = err.Error()
+		return r
+	}
+	leaf, err := x509.ParseCertificate(c.current.Load().Certificate[0])
+	if err != nil {
+		r.Problem = err.Error()
+		return r
+	}
+	host := cfg.Name
+	if h, _, err := net.SplitHostPort(cfg.Name); err == nil {
+		host = h
+	}
+	left := time.Until(leaf.NotAfter)
+	switch {
+	case leaf.VerifyHostname(host) != nil:
+		r.Problem = fmt.Sprintf("%s is not for %s but for %v", cfg.TLS.CertFile, host, leaf.DNSNames)
+	case left <= 0:
+		r.Problem = fmt.Sprintf("%s expired on %s", cfg.TLS.CertFile, leaf.NotAfter.Format(time.DateOnly))
+	case left < certificateSoon:
+		r.Detail += fmt.Sprintf(", expires soon: %s", leaf.NotAfter.Format(time.DateOnly))
+	default:
+		r.Detail += fmt.Sprintf(", good until %s", leaf.NotAfter.Format(time.DateOnly))
+	}
+	return r
+}
+
+func checkPolicy(ctx context.Context, cfg *Config) CheckResult {
+	r := CheckResult{Name: "policy", Detail: cfg.Policy.Grants}
+	if err := rego.Check(ctx, cfg.regoConfig(nil, time.Now)); err != nil {
+		r.Problem = err.Error()
+	}
+	return r
+}
+
+func checkIssuer(ctx context.Context, issuer IssuerConfig) CheckResult {
+	r := CheckResult{Name: "issuer " + issuer.Name, Detail: issuer.URL}
+	if err := auth.CheckIssuer(ctx, issuer.verifierConfig()); err != nil {
+		r.Problem = err.Error()
+	}
+	return r
+}

@@ -1,0 +1,265 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"iap/auth"
+	"iap/internal/config"
+	"iap/tunnel"
+)
+
+// Config is the relay's configuration file, relay.yaml. Relative paths are
+// relative to the file. A change takes effect at the next start, except of the
+// certificate and the policy, which SIGHUP reads again.
+type Config struct {
+	// Name is the relay's public DNS name, with a port unless it is 443. Clients
+	// sign it, so a relay answers to this name alone. Required.
+	Name string `yaml:"name"`
+	// Listen is the address of the one public port. Default ":443".
+	Listen string `yaml:"listen"`
+	// TLS names the certificate. Required.
+	TLS TLSConfig `yaml:"tls"`
+	// Data is the folder of what must survive a restart: the relay's key, its
+	// database, the audit log. Default "/var/lib/iap-relay".
+	Data string `yaml:"data"`
+	// State is the URL of the state store. Default: sqlite in Data.
+	State string `yaml:"state"`
+	// Audit configures the audit log.
+	Audit AuditConfig `yaml:"audit"`
+	// Policy names grants and modules. Required.
+	Policy PolicyConfig `yaml:"policy"`
+	// Issuers are the identity providers whose tokens are accepted. At least one.
+	Issuers []IssuerConfig `yaml:"issuers"`
+	// ChannelBinding is exporter (default: TLS ends at the relay) or nonce, for
+	// a relay behind something that ends TLS, which is then trusted.
+	ChannelBinding tunnel.Binding `yaml:"channel_binding"`
+	// Sessions bounds what a principal can hold.
+	Sessions SessionsConfig `yaml:"sessions"`
+	// AdminSocket is the unix socket of `iap-relay admin`. Default: admin.sock
+	// in Data. Only root and the relay's own user may use it.
+	AdminSocket string `yaml:"admin_socket"`
+	// Drain bounds how long a stopping relay waits for running answers.
+	// Default 10m.
+	Drain config.Duration `yaml:"drain"`
+
+	file string
+}
+
+// TLSConfig names the relay's certificate and key, PEM files that are read
+// again on SIGHUP.
+type TLSConfig struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+// AuditConfig says where the audit log goes and how durable a record is.
+type AuditConfig struct {
+	// Dir is the log's folder. Default: audit in Data.
+	Dir string `yaml:"dir"`
+	// Sync is write (default: safe against a killed process) or group (adds
+	// fdatasync: safe against power loss, slower).
+	Sync string `yaml:"sync"`
+}
+
+// PolicyConfig names the policy files, all watched for changes.
+type PolicyConfig struct {
+	// Grants is grants.yaml. Required.
+	Grants string `yaml:"grants"`
+	// Modules are Rego files that extend or replace the built-in module.
+	Modules []string `yaml:"modules"`
+}
+
+// SessionsConfig bounds sessions and streams.
+type SessionsConfig struct {
+	// MaxAge ends a session this long after it began even if its token lives
+	// longer; a fresh token renews it in place. Default 1h.
+	MaxAge config.Duration `yaml:"max_age"`
+	// StreamsPerPrincipal bounds a principal's open streams over all its
+	// sessions. Default 1024.
+	StreamsPerPrincipal int `yaml:"streams_per_principal"`
+	// SessionsPerPrincipal bounds its live sessions. Default 64.
+	SessionsPerPrincipal int `yaml:"sessions_per_principal"`
+	// Handshakes bounds connections that have not authenticated yet. Default 512.
+	Handshakes int `yaml:"handshakes"`
+}
+
+// IssuerConfig is one identity provider.
+type IssuerConfig struct {
+	// Name is the alias that grants use: corp. No slash. Required.
+	Name string `yaml:"name"`
+	// URL is the issuer, exactly as it stands in its tokens. Required.
+	URL string `yaml:"url"`
+	// ClientID is the public client that iapctl logs in as. Required unless Workload.
+	ClientID string `yaml:"client_id"`
+	// PublicClientSecret is for providers that demand one of public clients (Google).
+	PublicClientSecret string `yaml:"public_client_secret"`
+	// Scopes are asked for at login. Default openid profile email groups offline_access.
+	Scopes []string `yaml:"scopes"`
+	// Token says which token iapctl presents: id_token (default) or access_token.
+	Token string `yaml:"token"`
+	// Audience is sent to the provider where it needs one to issue an access token.
+	Audience string `yaml:"audience"`
+	// Audiences are accepted on the tunnel. Default: ClientID.
+	Audiences []string `yaml:"audiences"`
+	// BearerAudiences are accepted at the front door; must differ from
+	// Audiences. Empty: no front door for this issuer.
+	BearerAudiences []string `yaml:"bearer_audiences"`
+	// AuthorizedParties are accepted as azp besides ClientID.
+	AuthorizedParties []string `yaml:"authorized_parties"`
+	// Algorithms are the signature algorithms accepted. Default RS256 PS256 ES256 EdDSA.
+	Algorithms []string `yaml:"algorithms"`
+	// Groups is the JSON pointer of the groups claim. Default /groups.
+	Groups string `yaml:"groups"`
+	// Claims names further claims for grants: {repo: /repository_id}.
+	Claims map[string]string `yaml:"claims"`
+	// MFA is asserted (default: by the token's amr, acr or acrs) or by-provider
+	// (the provider's own rule vouches; recorded as such).
+	MFA string `yaml:"mfa"`
+	// MFARequireClaim, with by-provider, must hold: connector_id=corp.
+	MFARequireClaim string `yaml:"mfa_require_claim"`
+	// MFAValues are the amr, acr or acrs values that count as a second factor.
+	MFAValues []string `yaml:"mfa_values"`
+	// Workload marks an issuer of programs (CI, Kubernetes): no login, no key binding.
+	Workload bool `yaml:"workload"`
+	// MaxTokenAge refuses tokens issued longer ago. Default: their own expiry.
+	MaxTokenAge config.Duration `yaml:"max_token_age"`
+}
+
+// Defaults, each overridden by its field.
+const (
+	defaultListen      = ":443"
+	defaultData        = "/var/lib/iap-relay"
+	defaultMaxAge      = time.Hour        // SECURITY: a session lasts no longer than an hour without a fresh token
+	defaultStreams     = 1024             // a program with a large pool stays below; a runaway one does not starve others
+	defaultSessions    = 64               // two for each iapctl; a shared CI identity has many
+	defaultHandshakes  = 512              // memory before authentication: 512 × 64 KiB
+	defaultDrain       = 10 * time.Minute // an answer being generated may take that long
+	defaultDrainOthers = 30 * time.Second // everything else
+)
+
+// resourceName is what a resource may be called: it stands in URLs, grants and
+// file names.
+var resourceName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
+// LoadConfig reads and validates relay.yaml.
+func LoadConfig(file string) (*Config, error) {
+	c := &Config{file: file}
+	if err := config.Load(file, c); err != nil {
+		return nil, err
+	}
+	c.setDefaults()
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return c, nil
+}
+
+func (c *Config) setDefaults() {
+	setDefault(&c.Listen, defaultListen)
+	setDefault(&c.Data, defaultData)
+	c.Data = config.Resolve(c.file, c.Data)
+	setDefault(&c.State, "sqlite:"+filepath.Join(c.Data, "state.db"))
+	setDefault(&c.Audit.Dir, filepath.Join(c.Data, "audit"))
+	setDefault(&c.Audit.Sync, "write")
+	setDefault(&c.ChannelBinding, tunnel.BindingExporter)
+	setDefault(&c.Sessions.MaxAge, config.Duration(defaultMaxAge))
+	setDefault(&c.Sessions.StreamsPerPrincipal, defaultStreams)
+	setDefault(&c.Sessions.SessionsPerPrincipal, defaultSessions)
+	setDefault(&c.Sessions.Handshakes, defaultHandshakes)
+	setDefault(&c.AdminSocket, filepath.Join(c.Data, "admin.sock"))
+	setDefault(&c.Drain, config.Duration(defaultDrain))
+	for _, path := range []*string{&c.TLS.CertFile, &c.TLS.KeyFile, &c.Audit.Dir, &c.Policy.Grants, &c.AdminSocket} {
+		*path = config.Resolve(c.file, *path)
+	}
+	for i := range c.Policy.Modules {
+		c.Policy.Modules[i] = config.Resolve(c.file, c.Policy.Modules[i])
+	}
+	for i := range c.Issuers {
+		issuer := &c.Issuers[i]
+		if len(issuer.Audiences) == 0 && issuer.ClientID != "" {
+			issuer.Audiences = []string{issuer.ClientID}
+		}
+		if len(issuer.Scopes) == 0 {
+			issuer.Scopes = []string{"openid", "profile", "email", "groups", "offline_access"}
+		}
+		setDefault(&issuer.Token, "id_token")
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// validate names the first field that cannot work and says what it wants.
+func (c *Config) validate() error {
+	switch {
+	case c.Name == "":
+		return errors.New("name: missing; write the DNS name that clients dial, such as iap.example.com")
+	case c.TLS.CertFile == "" || c.TLS.KeyFile == "":
+		return errors.New("tls: cert_file and key_file are both needed")
+	case c.Policy.Grants == "":
+		return errors.New("policy.grants: missing; name the grants.yaml file")
+	case c.Audit.Sync != "write" && c.Audit.Sync != "group":
+		return fmt.Errorf("audit.sync: %q is neither write nor group", c.Audit.Sync)
+	case c.ChannelBinding != tunnel.BindingExporter && c.ChannelBinding != tunnel.BindingNonce:
+		return fmt.Errorf("channel_binding: %q is neither exporter nor nonce", c.ChannelBinding)
+	case c.Sessions.StreamsPerPrincipal < 1 || c.Sessions.SessionsPerPrincipal < 1 || c.Sessions.Handshakes < 1:
+		return errors.New("sessions: limits must be at least 1")
+	case len(c.Issuers) == 0:
+		return errors.New("issuers: at least one identity provider is needed")
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("listen: %q is no address: write :443 or 203.0.113.7:443", c.Listen)
+	}
+	for i, issuer := range c.Issuers {
+		if err := issuer.validate(); err != nil {
+			return fmt.Errorf("issuers[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (i IssuerConfig) validate() error {
+	switch {
+	case i.Name == "" || strings.Contains(i.Name, "/"):
+		return fmt.Errorf("name: %q cannot stand in a grant: write a short word such as corp", i.Name)
+	case i.URL == "":
+		return errors.New("url: missing; copy the issuer from the provider's discovery document")
+	case i.ClientID == "" && !i.Workload:
+		return errors.New("client_id: missing; people log in with it (programs: workload: true)")
+	case len(i.Audiences) == 0:
+		return errors.New("audiences: empty; a token made for somebody else would be accepted")
+	case i.Token != "id_token" && i.Token != "access_token":
+		return fmt.Errorf("token: %q is neither id_token nor access_token", i.Token)
+	}
+	return nil
+}
+
+// verifierConfig is the issuer as package auth wants it.
+func (i IssuerConfig) verifierConfig() auth.IssuerConfig {
+	return auth.IssuerConfig{
+		Name: i.Name, URL: i.URL, ClientID: i.ClientID, ClientSecret: i.PublicClientSecret,
+		Audiences: i.Audiences, BearerAudiences: i.BearerAudiences, AuthorizedParties: i.AuthorizedParties,
+		Algorithms: i.Algorithms, Scopes: i.Scopes, GroupsClaim: i.Groups, Claims: i.Claims,
+		MFA: i.MFA, MFARequireClaim: i.MFARequireClaim, MFAValues: i.MFAValues,
+		Workload: i.Workload, MaxTokenAge: time.Duration(i.MaxTokenAge),
+	}
+}
+
+// issuerNames lists the aliases, in file order.
+func (c *Config) issuerNames() []string {
+	names := make([]string, len(c.Issuers))
+	for i, issuer := range c.Issuers {
+		names[i] = issuer.Name
+	}
+	return names
+}

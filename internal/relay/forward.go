@@ -1,0 +1,293 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"iap/internal/guard"
+	"iap/tunnel"
+)
+
+const (
+	bulkBody     = 256 << 10        // a larger body would hold up the tokens of others on an interactive session
+	offlineRetry = 5 * time.Second  // an agent that lost its relay is back by then
+	uploadBuffer = 32 << 10         // one frame
+	openTimeout  = 10 * time.Second // to put a header on a session: longer and it is dead
+)
+
+// forward sends a request that the guard let pass to an agent and returns its
+// answer as soon as the head is there.
+func (r *Relay) forward(ctx context.Context, q *guard.Request) (*guard.Response, error) {
+	class := tunnel.Interactive
+	if q.Resource.Kind != guard.KindModel || len(q.Body) > bulkBody {
+		class = tunnel.Bulk
+	}
+	l := r.agents.pick(q.Resource.Name, class)
+	if l == nil {
+		return nil, &guard.UpstreamError{
+			Code: "agent_offline", Status: http.StatusServiceUnavailable, RetryAfter: offlineRetry,
+			Message: fmt.Sprintf("no agent serves %s right now", q.Resource.Name),
+		}
+	}
+	x := &exchange{link: l, request: q, count: r.inflight.of(q.Resource.Kind)}
+	if err := x.begin(ctx); err != nil {
+		return nil, upstreamError(err)
+	}
+	x.count.Add(1)
+	// The context's end frees whoever is blocked on the stream, upload and answer
+	// alike, and tells the agent to cancel the model's work.
+	x.disarm = context.AfterFunc(ctx, func() { x.stream.Abort(abortCode(ctx)) })
+	response, err := x.answer(ctx)
+	if err != nil {
+		x.fail()
+		return nil, upstreamError(err)
+	}
+	return response, nil
+}
+
+// exchange is one request and its answer on a warm stream.
+type exchange struct {
+	link    *link
+	request *guard.Request
+	stream  *tunnel.Stream
+	disarm  func() bool   // stops the context's hold on the stream; false if it has struck
+	upload  chan struct{} // closed when the request's body is sent; nil if it went with the head
+	sent    bool          // owned by the upload until it is closed: the body is whole
+	body    io.ReadCloser
+	over    bool
+	count   *atomic.Int64 // of the requests that run; the drain waits for it
+}
+
+// inflight counts the requests that run, by what the drain gives them.
+type inflight struct{ models, others atomic.Int64 }
+
+func (i *inflight) of(kind string) *atomic.Int64 {
+	if kind == guard.KindModel {
+		return &i.models
+	}
+	return &i.others
+}
+
+// begin takes a stream and puts the sealed header, the head and, where it is
+// short and known, the body on it in one write.
+func (x *exchange) begin(ctx context.Context) error {
+	q := x.request
+	h := tunnel.Header{
+		Resource: q.Resource.Name, Kind: q.Resource.Kind, Request: q.ID, Session: q.Caller.Session, Principal: q.Caller.Principal,
+		Action: string(q.Class.Action), Model: q.Class.Model, Method: q.Method, Path: q.Target,
+		Grant: q.Decision.Grant, Priority: q.Decision.Priority,
+	}
+	head := requestHead(q)
+	if st := x.link.takeWarm(); st != nil {
+		x.stream = st
+		if err := st.WriteHeader(h, head); err != nil {
+			st.Abort(tunnel.CodeCanceled)
+			return err
+		}
+	} else {
+		opening, cancel := context.WithTimeout(ctx, openTimeout)
+		defer cancel()
+		st, err := x.link.session.Open(opening, h, head)
+		if err != nil {
+			return err
+		}
+		x.stream = st
+	}
+	if q.Stream != nil {
+		x.upload = make(chan struct{})
+		go x.send(q.Stream) // joined by finish and fail, which Body.Close and Forward call
+	}
+	return nil
+}
+
+// requestHead is the head of the request as it goes to the agent, with the body
+// behind it if the guard holds it whole.
+func requestHead(q *guard.Request) []byte {
+	var b bytes.Buffer
+	b.Grow(512 + len(q.Body))
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", q.Method, q.Target, q.Resource.Name)
+	_ = q.Header.Write(&b) // a buffer takes everything
+	switch {
+	case q.Stream != nil && q.ContentLength < 0:
+		b.WriteString("Transfer-Encoding: chunked\r\n\r\n")
+	case q.Stream != nil:
+		b.WriteString("Content-Length: " + strconv.FormatInt(q.ContentLength, 10) + "\r\n\r\n")
+	case len(q.Body) > 0 || q.Method == http.MethodPost || q.Method == http.MethodPut || q.Method == http.MethodPatch:
+		b.WriteString("Content-Length: " + strconv.Itoa(len(q.Body)) + "\r\n\r\n")
+	default:
+		b.WriteString("\r\n")
+	}
+	b.Write(q.Body)
+	return b.Bytes()
+}
+
+// send streams the request's body. A body that breaks off aborts the stream: a
+// cut upload must not look like a whole one.
+func (x *exchange) send(body io.Reader) {
+	defer close(x.upload)
+	var w io.WriteCloser = nopCloser{x.stream}
+	if x.request.ContentLength < 0 {
+		w = httputil.NewChunkedWriter(x.stream)
+	}
+	n, err := io.CopyBuffer(onlyWriter{w}, body, make([]byte, uploadBuffer))
+	if err == nil && x.request.ContentLength >= 0 && n != x.request.ContentLength {
+		err = io.ErrUnexpectedEOF
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err == nil && x.request.ContentLength < 0 {
+		_, err = io.WriteString(x.stream, "\r\n") // the chunked writer leaves the empty trailer to us
+	}
+	if err != nil {
+		x.stream.Abort(tunnel.CodeCanceled)
+		return
+	}
+	x.sent = true
+}
+
+// answer waits for the agent's reply and the head of the answer.
+func (x *exchange) answer(ctx context.Context) (*guard.Response, error) {
+	reply, err := x.stream.ReadReply(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !reply.OK {
+		return nil, refusedByAgent(reply)
+	}
+	response, err := http.ReadResponse(x.stream.Reader(), &http.Request{Method: x.request.Method})
+	if err != nil {
+		return nil, err
+	}
+	x.body = response.Body
+	return &guard.Response{Status: response.StatusCode, Header: response.Header, Body: x, Agent: x.link.agent.ID}, nil
+}
+
+// Read passes the answer's body on and gives the stream back at its end.
+func (x *exchange) Read(p []byte) (int, error) {
+	n, err := x.body.Read(p)
+	switch {
+	case err == io.EOF:
+		x.finish()
+	case err != nil:
+		err = upstreamError(err)
+	}
+	return n, err
+}
+
+// Close ends the exchange. Before the answer's end it cancels the work.
+func (x *exchange) Close() error {
+	x.fail()
+	return nil
+}
+
+// finish keeps the stream for the next request if both directions are whole.
+func (x *exchange) finish() {
+	if x.over {
+		return
+	}
+	x.over = true
+	x.count.Add(-1)
+	whole := true
+	if x.upload != nil {
+		select {
+		case <-x.upload:
+			whole = x.sent
+		default: // answered before the body was read: what still comes belongs to nobody
+			whole = false
+		}
+	}
+	if x.disarm() && whole {
+		x.link.keepWarm(x.stream)
+		return
+	}
+	x.stream.Abort(tunnel.CodeCanceled)
+	x.join()
+}
+
+// fail ends the stream unless finish has.
+func (x *exchange) fail() {
+	if x.over {
+		x.join()
+		return
+	}
+	x.over = true
+	x.count.Add(-1)
+	x.disarm()
+	x.stream.Abort(tunnel.CodeCanceled)
+	x.join()
+}
+
+// join waits for the upload. The aborted stream fails its next write; its
+// reader is the guard's, which ends it with the request.
+func (x *exchange) join() {
+	if x.upload != nil {
+		<-x.upload
+	}
+}
+
+// abortCode tells the agent why a request ended early.
+func abortCode(ctx context.Context) tunnel.Code {
+	var ended *guard.Ended
+	if errors.As(context.Cause(ctx), &ended) {
+		if code := tunnel.ParseCode(ended.Code); code != tunnel.CodeNone {
+			return code
+		}
+	}
+	return tunnel.CodeCanceled
+}
+
+// refusedByAgent turns the agent's no into what the caller is told.
+func refusedByAgent(reply tunnel.Reply) error {
+	e := &guard.UpstreamError{Code: reply.Code, Message: reply.Message, RetryAfter: time.Duration(reply.RetryAfterMS) * time.Millisecond}
+	switch tunnel.ParseCode(reply.Code) {
+	case tunnel.CodePolicyDenied, tunnel.CodeRefused, tunnel.CodeNotAnnounced, tunnel.CodeUnknownResource:
+		e.Status = http.StatusForbidden
+	case tunnel.CodeLimitReached, tunnel.CodeOverloaded:
+		e.Status = http.StatusTooManyRequests
+	case tunnel.CodeTimeout:
+		e.Status = http.StatusGatewayTimeout
+	default:
+		e.Status = http.StatusBadGateway
+	}
+	return e
+}
+
+// upstreamError names what happened to a stream in the guard's words.
+func upstreamError(err error) error {
+	var known *guard.UpstreamError
+	if errors.As(err, &known) {
+		return known
+	}
+	var abort *tunnel.AbortError
+	if errors.As(err, &abort) {
+		switch abort.Code {
+		case tunnel.CodeUpstreamUnreachable:
+			return &guard.UpstreamError{Code: "upstream_unreachable", Message: "the model server cannot be reached from the agent", Err: err}
+		case tunnel.CodeTooManyStreams, tunnel.CodeOverloaded:
+			return &guard.UpstreamError{Code: "overloaded", Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Message: "the agent has too many requests at once", Err: err}
+		default:
+			return &guard.UpstreamError{Code: "upstream_reset", Message: "the model server broke off", Err: err}
+		}
+	}
+	if errors.Is(err, tunnel.ErrSessionLost) {
+		return &guard.UpstreamError{Code: "agent_lost", Message: "the connection to the agent was lost", RetryAfter: offlineRetry, Err: err}
+	}
+	return &guard.UpstreamError{Code: "upstream_reset", Message: "the answer broke off or was no HTTP", Err: err}
+}
+
+// onlyWriter hides ReadFrom, so that CopyBuffer uses the buffer it is given.
+type onlyWriter struct{ io.Writer }
+
+// nopCloser is for a writer whose end is told by length.
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }

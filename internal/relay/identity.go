@@ -1,0 +1,82 @@
+package relay
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"iap/auth"
+	"iap/internal/guard"
+	"iap/policy"
+)
+
+// identity is who a session belongs to. It never changes: a refresh puts a new
+// one in its place.
+type identity struct {
+	token     *auth.Token    // nil for agents
+	principal auth.Principal // with what the session's key adds
+	policy    policy.Principal
+	agent     *agentRecord // nil for users
+	newKey    bool         // first login of the principal with this key
+}
+
+// newIdentity is token's principal as the policy sees it.
+func newIdentity(token *auth.Token) *identity {
+	id := &identity{token: token, principal: token.Principal}
+	id.policy = policyPrincipal(id.principal)
+	return id
+}
+
+func policyPrincipal(p auth.Principal) policy.Principal {
+	return policy.Principal{
+		Issuer: p.Issuer, Subject: p.Subject, Groups: p.Groups, GroupsUnknown: p.GroupsUnknown, Claims: p.Claims,
+		MFA: p.MFA.Asserted, MFASource: p.MFA.Source, AuthTime: p.AuthTime, Binding: p.Binding, Workload: p.Workload,
+	}
+}
+
+// id is the principal's name, or the agent's.
+func (i *identity) id() string {
+	if i.agent != nil {
+		return i.agent.ID
+	}
+	return i.principal.ID()
+}
+
+// Identity headers that the upstream receives. The guard has dropped whatever
+// the caller sent under these names.
+const (
+	headerPrincipal = "X-Iap-Principal"
+	headerEmail     = "X-Iap-Email"
+	headerGroups    = "X-Iap-Groups"
+	headerAssertion = "X-Iap-Assertion"
+)
+
+// setHeaders tells the upstream who calls. Values with control characters are
+// left out: a group's name must not become a header of its own.
+func (i *identity) setHeaders(h http.Header, r guard.Resource, a *assertions, now time.Time) {
+	set := func(name, value string) {
+		if value != "" && !strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+			h.Set(name, value)
+		}
+	}
+	set(headerPrincipal, i.id())
+	if i.principal.EmailVerified {
+		set(headerEmail, i.principal.Email)
+	}
+	set(headerGroups, joinGroups(i.principal.Groups))
+	if signed, err := a.sign(i, r.Name, now); err == nil {
+		h.Set(headerAssertion, signed)
+	}
+}
+
+// joinGroups lists the groups with commas. A group whose name holds a comma is
+// left out: read back it would be two.
+func joinGroups(groups []string) string {
+	clean := make([]string, 0, len(groups))
+	for _, g := range groups {
+		if !strings.ContainsRune(g, ',') {
+			clean = append(clean, g)
+		}
+	}
+	return strings.Join(clean, ",")
+}

@@ -1,0 +1,73 @@
+package relay
+
+import (
+	"context"
+	"sync"
+
+	"iap/policy"
+	"iap/tunnel"
+)
+
+// liveStream is a tcp stream that runs. Requests of models and web resources
+// are the guard's to recheck; a splice has nobody else.
+type liveStream struct {
+	session  *session
+	resource policy.Resource
+	stop     func(tunnel.Code)
+}
+
+// liveStreams are the tcp streams that run now.
+type liveStreams struct {
+	mu  sync.Mutex
+	all map[*liveStream]struct{} // guarded by mu
+}
+
+// add enters a stream; the func it returns takes it out.
+func (l *liveStreams) add(s liveStream) func() {
+	entry := &s
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all == nil {
+		l.all = map[*liveStream]struct{}{}
+	}
+	l.all[entry] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.all, entry)
+	}
+}
+
+func (l *liveStreams) list() []*liveStream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*liveStream, 0, len(l.all))
+	for s := range l.all {
+		all = append(all, s)
+	}
+	return all
+}
+
+// recheckAll asks the policy again about everything that runs, after a reload.
+func (r *Relay) recheckAll(ctx context.Context) {
+	r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String())
+	for _, s := range r.live.list() {
+		r.recheckTCP(ctx, s)
+	}
+}
+
+// recheck does the same for one session, whose principal's claims changed.
+func (r *Relay) recheck(s *session) {
+	r.guard.Recheck(s.ctx, tunnel.CodePolicyChanged.String())
+	for _, one := range r.live.list() {
+		if one.session == s {
+			r.recheckTCP(s.ctx, one)
+		}
+	}
+}
+
+func (r *Relay) recheckTCP(ctx context.Context, s *liveStream) {
+	if d := r.ask(ctx, s.session.identity(), s.resource, "connect", "", "tunnel", false); !d.Allow {
+		s.stop(tunnel.CodePolicyChanged)
+	}
+}

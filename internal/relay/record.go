@@ -1,0 +1,79 @@
+package relay
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"time"
+
+	"iap/internal/audit"
+	"iap/internal/guard"
+	"iap/policy"
+	"iap/tunnel"
+)
+
+// record writes what the guard tells: the one place where its events become
+// audit lines.
+func (r *Relay) record(ctx context.Context, e guard.Event) error {
+	line := audit.Event{
+		Kind: e.Kind, Time: e.Time, Request: e.Request, Resource: e.Resource.Name, Action: e.Action, Model: e.Model,
+		Method: e.Method, Path: e.Path, Decision: e.Decision, Reason: e.Reason, Message: e.Message, Grant: e.Grant, Revision: e.Revision,
+		Status: e.Status, BytesIn: e.BytesIn, BytesOut: e.BytesOut, TTFTMs: e.TTFT.Milliseconds(), DurationMs: e.Duration.Milliseconds(),
+		Ended: e.Ended, Agent: e.Agent,
+	}
+	if e.SubAction != "" {
+		line.Detail = map[string]string{"sub_action": e.SubAction}
+	}
+	if e.Caller != nil {
+		line.Session, line.Principal, line.Via, line.Source = e.Caller.Session, e.Caller.Principal, e.Caller.Via, e.Caller.Source
+		if who, ok := e.Caller.Value.(principalSource); ok {
+			line.Issuer, line.Binding = who.identity().principal.Issuer, who.identity().principal.Binding
+		}
+	}
+	if e.Decision == audit.Deny {
+		return r.audit.Denied(ctx, line)
+	}
+	return r.audit.Record(ctx, line)
+}
+
+// streamRecord is the audit of one user stream: its decision and its end.
+type streamRecord struct {
+	relay *Relay
+	line  audit.Event
+	start time.Time
+}
+
+// recordStream writes the decision on a stream before anything goes upstream.
+func (r *Relay) recordStream(ctx context.Context, s *session, h tunnel.Header, d policy.Decision) (*streamRecord, error) {
+	id := s.identity()
+	rec := &streamRecord{relay: r, start: r.now(), line: audit.Event{
+		Kind: audit.KindDecision, Request: newID("st"), Session: s.tunnel.ID(), Principal: id.id(), Issuer: id.principal.Issuer,
+		Binding: id.principal.Binding, Resource: h.Resource, Action: "connect", Via: "tunnel", Source: s.source,
+		Grant: d.Grant, Reason: d.Reason, Revision: d.Revision, Decision: audit.Allow,
+	}}
+	if !d.Allow {
+		rec.line.Decision, rec.line.Message = audit.Deny, d.Message
+		return rec, r.audit.Denied(ctx, rec.line)
+	}
+	return rec, r.audit.Record(ctx, rec.line)
+}
+
+// ended writes how the stream ended.
+func (rec *streamRecord) ended(why string, agent string, in, out int64) {
+	line := rec.line
+	line.Kind, line.Decision, line.Reason, line.Time = audit.KindOutcome, "", "", time.Time{}
+	line.Ended, line.Agent, line.BytesIn, line.BytesOut = why, agent, in, out
+	line.DurationMs = rec.relay.now().Sub(rec.start).Milliseconds()
+	// An outcome is written whatever the caller's context says; the log's own
+	// reserve holds it when the disk is full.
+	if err := rec.relay.audit.Record(context.Background(), line); err != nil {
+		rec.relay.log.Error("record stream end", "request", line.Request, "error", err)
+	}
+}
+
+// newID makes a random id with a prefix that says of what.
+func newID(prefix string) string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return prefix + "_" + hex.EncodeToString(b[:])
+}

@@ -1,0 +1,344 @@
+package relay
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"iap/auth"
+	"iap/internal/audit"
+	"iap/internal/guard"
+	"iap/internal/state"
+	"iap/internal/version"
+	"iap/policy/rego"
+	"iap/tunnel"
+)
+
+// Relay is one relay process. New wires it, Run serves until the context ends
+// and then drains.
+type Relay struct {
+	cfg        *Config
+	log        *slog.Logger
+	now        func() time.Time
+	started    time.Time
+	key        ed25519.PrivateKey
+	store      state.Store
+	audit      *audit.Log
+	policy     *rego.Engine
+	verifier   *auth.Verifier
+	guard      *guard.Guard
+	assertions *assertions
+	cert       *certificate
+
+	sessions   *sessions
+	agents     *agents
+	live       liveStreams
+	inflight   inflight
+	refused    refused
+	handshakes chan struct{} // one place for each connection that has not authenticated
+
+	listener net.Listener
+	public   *http.Server
+	streams  *streamServer
+	admin    *adminServer
+
+	ctx      context.Context // of everything that runs; ends after the drain
+	cancel   context.CancelFunc
+	stopping atomic.Bool
+	running  sync.WaitGroup
+	closers  []func() error // last in, first out
+}
+
+// Options are what the surroundings supply. The zero value is useful.
+type Options struct {
+	Logger *slog.Logger     // nil: silent
+	Now    func() time.Time // nil: time.Now
+}
+
+// New opens everything a relay needs and binds its listeners; on an error it
+// closes what it opened.
+func New(ctx context.Context, cfg *Config, o Options) (_ *Relay, err error) {
+	r := &Relay{cfg: cfg, log: o.Logger, now: o.Now}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	r.started = r.now().UTC()
+	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			r.cancel()
+			err = errors.Join(err, r.close())
+		}
+	}()
+	for _, open := range []func(context.Context) error{r.openData, r.openPolicy, r.openIdentity, r.openServers} {
+		if err := open(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// openData opens what outlives the process: keys, state, audit.
+func (r *Relay) openData(ctx context.Context) error {
+	if err := os.MkdirAll(r.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	var err error
+	if r.key, err = loadOrMakeKey(filepath.Join(r.cfg.Data, "relay.key")); err != nil {
+		return err
+	}
+	assertionKey, err := loadOrMakeKey(filepath.Join(r.cfg.Data, "assertion.key"))
+	if err != nil {
+		return err
+	}
+	if r.assertions, err = newAssertions(r.cfg.Name, assertionKey); err != nil {
+		return err
+	}
+	if r.store, err = state.OpenWith(ctx, r.cfg.State, state.Options{Now: r.now, Logger: r.log}); err != nil {
+		return err
+	}
+	r.closers = append(r.closers, r.store.Close)
+	r.audit, err = audit.Open(audit.Options{Dir: r.cfg.Audit.Dir, Sync: r.cfg.Audit.Sync, Now: r.now, Logger: r.log})
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, r.audit.Close)
+	return r.audit.Record(ctx, audit.Event{Kind: audit.KindRelay, Reason: "started", Message: version.String()})
+}
+
+func (r *Relay) openPolicy(ctx context.Context) (err error) {
+	r.policy, err = rego.New(ctx, r.cfg.regoConfig(r.log, r.now))
+	if err != nil {
+		return err
+	}
+	return r.audit.Record(ctx, audit.Event{Kind: audit.KindPolicy, Reason: "loaded", Revision: r.policy.Revision()})
+}
+
+// Rego is what the policy engine loads, for commands that need no relay.
+func (c *Config) Rego(log *slog.Logger) rego.Config { return c.regoConfig(log, time.Now) }
+
+func (c *Config) regoConfig(log *slog.Logger, now func() time.Time) rego.Config {
+	return rego.Config{GrantsFile: c.Policy.Grants, Modules: c.Policy.Modules, Issuers: c.issuerNames(), Logger: log, Now: now}
+}
+
+// openIdentity starts the verifier and reads who may come back.
+func (r *Relay) openIdentity(ctx context.Context) (err error) {
+	issuers := make([]auth.IssuerConfig, len(r.cfg.Issuers))
+	for i, one := range r.cfg.Issuers {
+		issuers[i] = one.verifierConfig()
+	}
+	r.verifier, err = auth.NewVerifier(r.ctx, issuers, auth.VerifierOptions{Logger: r.log, Now: r.now})
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, r.verifier.Close)
+	r.sessions = newSessions(r.cfg.Sessions.SessionsPerPrincipal, r.cfg.Sessions.StreamsPerPrincipal)
+	r.agents = newAgents()
+	r.handshakes = make(chan struct{}, r.cfg.Sessions.Handshakes)
+	records, err := list[agentRecord](ctx, r.store, keyAgent)
+	if err != nil {
+		return fmt.Errorf("read enrolled agents: %w", err)
+	}
+	for i := range records {
+		if records[i].Revoked == nil {
+			r.agents.enrolled(&records[i])
+		}
+	}
+	r.guard = &guard.Guard{
+		Decide: r.decide, Forward: r.forward, Record: r.record, Logger: r.log, Now: r.now,
+		NewID: func() string { return newID("rq") },
+	}
+	return nil
+}
+
+func (r *Relay) openServers(context.Context) (err error) {
+	if r.cert, err = loadCertificate(r.cfg.TLS.CertFile, r.cfg.TLS.KeyFile); err != nil {
+		return err
+	}
+	if r.listener, err = net.Listen("tcp", r.cfg.Listen); err != nil {
+		return fmt.Errorf("listen on %s: %w", r.cfg.Listen, err)
+	}
+	r.closers = append(r.closers, ignoreClosed(r.listener.Close))
+	r.streams = newStreamServer()
+	r.closers = append(r.closers, r.streams.Close)
+	r.public = &http.Server{
+		Handler:           r.publicHandler(),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}, GetCertificate: r.cert.get},
+		ReadHeaderTimeout: headerTimeout, // covers the TLS handshake as well
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          silentLog(),
+		BaseContext:       func(net.Listener) context.Context { return r.ctx },
+	}
+	if r.admin, err = newAdminServer(r); err != nil {
+		return err
+	}
+	r.closers = append(r.closers, r.admin.close)
+	return nil
+}
+
+// Addr is where the public port listens.
+func (r *Relay) Addr() net.Addr { return r.listener.Addr() }
+
+// AdminSocket is the path of the admin socket.
+func (r *Relay) AdminSocket() string { return r.cfg.AdminSocket }
+
+// Run serves until ctx ends, then drains: no new sessions and streams, running
+// ones have until the configured limit, or until force is closed.
+func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
+	failed := make(chan error, 3)
+	serve := func(what string, f func() error) {
+		r.spawn(func() {
+			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) && r.ctx.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", what, err)
+			}
+		})
+	}
+	serve("serve streams", func() error { return r.streams.http.Serve(r.streams) })
+	serve("serve admin socket", r.admin.serve)
+	serve("watch policy", func() error { return r.policy.Watch(r.ctx, r.policyReloaded) })
+	serve("serve "+r.listener.Addr().String(), func() error { return r.public.ServeTLS(r.listener, "", "") })
+	r.log.Info("relay is up", "name", r.cfg.Name, "listen", r.listener.Addr().String(), "policy", r.policy.Revision(), "version", version.String())
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	r.stopping.Store(true)
+	r.drain(force)
+	r.cancel()
+	r.running.Wait()
+	if recordErr := r.audit.Record(context.Background(), audit.Event{Kind: audit.KindRelay, Reason: "stopped"}); recordErr != nil {
+		err = errors.Join(err, fmt.Errorf("record stop: %w", recordErr))
+	}
+	return errors.Join(err, r.close())
+}
+
+// Close releases what New opened, for a relay that was never run.
+func (r *Relay) Close() error {
+	r.cancel()
+	return r.close()
+}
+
+func (r *Relay) close() error {
+	var errs []error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		errs = append(errs, r.closers[i]())
+	}
+	r.closers = nil
+	return errors.Join(errs...)
+}
+
+// spawn runs f as part of the relay: Run waits for it.
+func (r *Relay) spawn(f func()) {
+	r.running.Go(f)
+}
+
+// Reload reads the certificate and the policy again, as SIGHUP asks. What is
+// broken stays as it was.
+func (r *Relay) Reload(ctx context.Context) error {
+	certErr := r.cert.reload()
+	if certErr != nil {
+		r.log.Error("certificate not reloaded: the old one stays", "error", certErr)
+	}
+	return errors.Join(certErr, r.reloadPolicy(ctx))
+}
+
+func (r *Relay) reloadPolicy(ctx context.Context) error {
+	err := r.policy.Reload(ctx)
+	r.policyReloaded(r.policy.Revision(), err)
+	return err
+}
+
+// policyReloaded records a reload and ends what the new policy does not allow.
+func (r *Relay) policyReloaded(revision string, err error) {
+	e := audit.Event{Kind: audit.KindPolicy, Reason: "loaded", Revision: revision}
+	if err != nil {
+		e.Reason, e.Message = "broken", err.Error()
+		r.log.Error("policy not reloaded: the old one stays in force", "error", err, "revision", revision)
+	} else {
+		r.log.Info("policy loaded", "revision", revision)
+	}
+	if recordErr := r.audit.Record(r.ctx, e); recordErr != nil {
+		r.log.Error("record policy reload", "error", recordErr)
+	}
+	r.recheckAll(r.ctx)
+}
+
+func loadOrMakeKey(path string) (ed25519.PrivateKey, error) {
+	key, err := auth.LoadKey(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if key, err = auth.NewKey(); err != nil {
+		return nil, err
+	}
+	return key, auth.SaveKey(path, key)
+}
+
+func keyID(public []byte) string { return auth.KeyID(ed25519.PublicKey(public)) }
+
+func ignoreClosed(f func() error) func() error {
+	return func() error {
+		if err := f(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// refused are keys and agents that an administrator refused since the start:
+// what takes rights away holds in memory even while the state is away.
+type refused struct {
+	mu     sync.Mutex
+	keys   map[string]bool // guarded by mu; key ids
+	agents map[string]bool // guarded by mu; agent ids
+}
+
+func (r *Relay) refuseKey(key ed25519.PublicKey) {
+	r.refused.mu.Lock()
+	defer r.refused.mu.Unlock()
+	if r.refused.keys == nil {
+		r.refused.keys = map[string]bool{}
+	}
+	r.refused.keys[auth.KeyID(key)] = true
+}
+
+func (r *Relay) refuseAgent(id string) {
+	r.refused.mu.Lock()
+	defer r.refused.mu.Unlock()
+	if r.refused.agents == nil {
+		r.refused.agents = map[string]bool{}
+	}
+	r.refused.agents[id] = true
+}
+
+// killed reports whether the session's key was refused since the start.
+func (r *Relay) killed(s *session) bool {
+	r.refused.mu.Lock()
+	defer r.refused.mu.Unlock()
+	return r.refused.keys[auth.KeyID(s.tunnel.PublicKey())]
+}
+
+func (r *Relay) agentRevoked(id string) bool {
+	r.refused.mu.Lock()
+	defer r.refused.mu.Unlock()
+	return r.refused.agents[id]
+}
+
+var _ principalSource = (*session)(nil)
+var _ tunnel.HalfConn = (*tunnel.Stream)(nil)

@@ -1,0 +1,154 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"iap/auth"
+	"iap/internal/admin"
+	"iap/internal/guard"
+	"iap/tunnel"
+)
+
+// session is one live session of a user.
+type session struct {
+	tunnel *tunnel.Session
+	source string
+	who    atomic.Pointer[identity]
+	ctx    context.Context // ends with the session; a *guard.Ended is the cause
+	end    context.CancelCauseFunc
+}
+
+func (s *session) identity() *identity      { return s.who.Load() }
+func (s *session) setIdentity(id *identity) { s.who.Store(id) }
+func (s *session) stop(code tunnel.Code, message string) {
+	s.end(&guard.Ended{Code: code.String(), Message: message})
+}
+
+// info is the session as the API shows it.
+func (s *session) info() admin.SessionInfo {
+	id, t := s.identity(), s.tunnel
+	info := admin.SessionInfo{
+		ID: t.ID(), Role: string(t.Role()), Class: string(t.Class()), Key: auth.KeyID(t.PublicKey()), Source: s.source,
+		Software: t.Hello().Software, ChannelBinding: string(t.Binding()), Started: t.Started(), Streams: t.NumStreams(),
+	}
+	if id.agent != nil {
+		info.Agent = id.agent.ID
+	} else {
+		info.Principal = id.id()
+	}
+	if expires := t.Expires(); !expires.IsZero() {
+		info.Expires = &expires
+	}
+	return info
+}
+
+// sessions are the live sessions of users and agents, and what each principal
+// holds of what is shared. Nothing of it outlives the process.
+type sessions struct {
+	maxSessions int
+	maxStreams  int
+
+	mu         sync.Mutex
+	byID       map[string]*session // guarded by mu
+	principals map[string]*holding // guarded by mu
+}
+
+// holding is what one principal uses over all its sessions.
+type holding struct{ sessions, streams int }
+
+func newSessions(maxSessions, maxStreams int) *sessions {
+	return &sessions{
+		maxSessions: maxSessions, maxStreams: maxStreams,
+		byID: map[string]*session{}, principals: map[string]*holding{},
+	}
+}
+
+// add enters s unless its principal has too many sessions. Agents are not
+// counted: each is enrolled by hand.
+func (l *sessions) add(s *session) bool {
+	id := s.identity()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if id.agent == nil {
+		h := l.holding(id.id())
+		if h.sessions >= l.maxSessions {
+			return false
+		}
+		h.sessions++
+	}
+	l.byID[s.tunnel.ID()] = s
+	return true
+}
+
+func (l *sessions) remove(s *session) {
+	id := s.identity()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.byID, s.tunnel.ID())
+	if id.agent == nil {
+		l.holding(id.id()).sessions--
+		l.drop(id.id())
+	}
+}
+
+// openStream counts a stream of principal, or refuses it.
+func (l *sessions) openStream(principal string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.holding(principal)
+	if h.streams >= l.maxStreams {
+		return false
+	}
+	h.streams++
+	return true
+}
+
+func (l *sessions) closeStream(principal string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.holding(principal).streams--
+	l.drop(principal)
+}
+
+// holding returns the principal's entry. mu is held.
+func (l *sessions) holding(principal string) *holding {
+	h := l.principals[principal]
+	if h == nil {
+		h = new(holding)
+		l.principals[principal] = h
+	}
+	return h
+}
+
+// drop forgets a principal that holds nothing. mu is held.
+func (l *sessions) drop(principal string) {
+	if h := l.principals[principal]; h != nil && h.sessions == 0 && h.streams == 0 {
+		delete(l.principals, principal)
+	}
+}
+
+func (l *sessions) find(id string) *session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byID[id]
+}
+
+// all lists the sessions for which keep is true, oldest first.
+func (l *sessions) all(keep func(*session) bool) []*session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var found []*session
+	for _, s := range l.byID {
+		if keep(s) {
+			found = append(found, s)
+		}
+	}
+	slices.SortFunc(found, func(a, b *session) int {
+		return cmp.Or(a.tunnel.Started().Compare(b.tunnel.Started()), cmp.Compare(a.tunnel.ID(), b.tunnel.ID()))
+	})
+	return found
+}

@@ -1,0 +1,271 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"iap/internal/admin"
+	"iap/internal/guard"
+	"iap/policy"
+	"iap/tunnel"
+)
+
+const (
+	tcpReplyTimeout = 15 * time.Second // an agent dials its upstream within this
+	headerTimeout   = 10 * time.Second // a request's head, once its first byte is there
+	maxHeaderBytes  = 64 << 10
+)
+
+// serveStream carries one stream of a user's session, from its header to its
+// end.
+func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, h tunnel.Header) {
+	who := s.identity().id()
+	if !r.sessions.openStream(who) {
+		refuse(st, tunnel.CodeTooManyStreams, "you have too many streams open; close some")
+		return
+	}
+	defer r.sessions.closeStream(who)
+	if h.Service == "api" {
+		r.serveHTTP(s, st, admin.UserHandler(&userAPI{r, s}))
+		return
+	}
+	if h.Service != "" {
+		refuse(st, tunnel.CodeUnknownResource, "this relay offers no such service")
+		return
+	}
+	res, d := r.reach(ctx, s.identity(), h.Resource, "tunnel")
+	rec, err := r.recordStream(ctx, s, h, d)
+	switch {
+	case err != nil:
+		refuse(st, tunnel.CodeAuditUnavailable, "the relay cannot write its audit log and lets nothing through until it can")
+	case !d.Allow:
+		refuse(st, tunnel.CodePolicyDenied, d.Message+" ("+d.Reason+")")
+	case res.Kind == "tcp":
+		r.serveTCP(ctx, s, st, res, rec, d)
+	default:
+		sent, received := r.serveHTTP(s, st, r.guard.Handler(r.guardResource(res), r.tunnelCaller(s, h)))
+		rec.ended(streamEnd(st.Err()), "", received, sent)
+	}
+}
+
+// refuse answers a stream's header with no and ends the stream.
+func refuse(st *tunnel.Stream, code tunnel.Code, message string) {
+	if st.WriteReply(tunnel.Reply{Code: code.String(), Message: message}, nil) != nil {
+		st.Abort(code)
+		return
+	}
+	_ = st.Close() // the reply is out; what the opener sent behind its header is dropped
+}
+
+// tunnelCaller is the session as the guard knows callers.
+func (r *Relay) tunnelCaller(s *session, h tunnel.Header) *guard.Caller {
+	c := &guard.Caller{
+		Principal: s.identity().id(), Session: s.tunnel.ID(), Source: s.source, Via: "tunnel", Value: s,
+		Identity: func(header http.Header, res guard.Resource) {
+			s.identity().setHeaders(header, res, r.assertions, r.now())
+		},
+	}
+	if h.Local != nil {
+		c.Local = &guard.LocalRule{AllowOrigins: h.Local.AllowOrigins, AllowHosts: h.Local.AllowHosts, KeyHash: h.Local.KeyHash}
+	}
+	return c
+}
+
+// guardResource is a resource with what its agents say of the server behind it.
+func (r *Relay) guardResource(res admin.JoinResource) guard.Resource {
+	_, announced := r.agents.online(res.Name)
+	return guard.Resource{Name: res.Name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server}
+}
+
+// serveTCP joins the user's stream with one to an agent. Nothing but bytes
+// passes: what is in them is between the two ends.
+func (r *Relay) serveTCP(ctx context.Context, s *session, st *tunnel.Stream, res admin.JoinResource, rec *streamRecord, d policy.Decision) {
+	l := r.agents.pick(res.Name, tunnel.Bulk)
+	if l == nil {
+		rec.ended("agent_offline", "", 0, 0)
+		refuse(st, tunnel.CodeAgentOffline, "no agent serves "+res.Name+" right now")
+		return
+	}
+	opening, cancel := context.WithTimeout(ctx, tcpReplyTimeout)
+	up, reply, err := openTCP(opening, l, tunnel.Header{
+		Resource: res.Name, Kind: res.Kind, Request: rec.line.Request, Session: s.tunnel.ID(), Principal: s.identity().id(),
+		Action: "connect", Grant: d.Grant, Priority: d.Priority,
+	})
+	cancel()
+	if err != nil || !reply.OK {
+		why := tunnel.CodeAgentOffline
+		if err == nil {
+			why = tunnel.ParseCode(reply.Code)
+		}
+		rec.ended(why.String(), l.agent.ID, 0, 0)
+		refuse(st, why, "the agent could not connect to "+res.Name)
+		return
+	}
+	if err := st.WriteReply(tunnel.Reply{OK: true}, nil); err != nil {
+		up.Abort(tunnel.CodeCanceled)
+		rec.ended(streamEnd(err), l.agent.ID, 0, 0)
+		return
+	}
+	end := r.live.add(liveStream{session: s, resource: policyResource(res), stop: func(code tunnel.Code) { st.Abort(code); up.Abort(code) }})
+	defer end()
+	spliced, err := tunnel.Splice(s.ctx, st, up)
+	rec.ended(streamEnd(errors.Join(err, context.Cause(s.ctx))), l.agent.ID, spliced.AToB, spliced.BToA)
+}
+
+func openTCP(ctx context.Context, l *link, h tunnel.Header) (*tunnel.Stream, tunnel.Reply, error) {
+	up, err := l.session.Open(ctx, h, nil)
+	if err != nil {
+		return nil, tunnel.Reply{}, err
+	}
+	reply, err := up.ReadReply(ctx)
+	if err != nil || !reply.OK {
+		up.Abort(tunnel.CodeCanceled)
+	}
+	return up, reply, err
+}
+
+// streamEnd is why a stream ended, in a word.
+func streamEnd(err error) string {
+	var ended *guard.Ended
+	var abort *tunnel.AbortError
+	var lost *tunnel.SessionError
+	switch {
+	case err == nil:
+		return "completed"
+	case errors.As(err, &ended):
+		return ended.Code
+	case errors.As(err, &abort):
+		return abort.Code.String()
+	case errors.As(err, &lost):
+		return "connection_lost"
+	default:
+		return "failed"
+	}
+}
+
+// serveHTTP serves HTTP on a stream until the stream ends, and returns the
+// bytes sent and received on it.
+func (r *Relay) serveHTTP(s *session, st *tunnel.Stream, handler http.Handler) (sent, received int64) {
+	if err := st.WriteReply(tunnel.Reply{OK: true}, nil); err != nil {
+		return 0, 0
+	}
+	c := &streamConn{Stream: st, session: s, handler: handler, closed: make(chan struct{})}
+	if !r.streams.offer(c) {
+		st.Abort(tunnel.CodeRelayShutdown)
+		return 0, 0
+	}
+	<-c.closed
+	return c.sent.Load(), c.received.Load()
+}
+
+// streamConn is a stream as net/http's server uses it.
+type streamConn struct {
+	*tunnel.Stream
+	session        *session
+	handler        http.Handler
+	sent, received atomic.Int64
+	broken         atomic.Bool // an answer was cut: the end must not look clean
+	once           sync.Once
+	closed         chan struct{}
+}
+
+func (c *streamConn) Read(p []byte) (int, error) {
+	n, err := c.Stream.Read(p)
+	c.received.Add(int64(n))
+	return n, err
+}
+
+func (c *streamConn) Write(p []byte) (int, error) {
+	n, err := c.Stream.Write(p)
+	c.sent.Add(int64(n))
+	return n, err
+}
+
+// Close is net/http's last call on the connection.
+func (c *streamConn) Close() error {
+	c.once.Do(func() {
+		if c.broken.Load() {
+			c.Abort(tunnel.CodeUpstreamReset)
+		} else {
+			_ = c.Stream.Close()
+		}
+		close(c.closed)
+	})
+	return nil
+}
+
+// streamServer is the HTTP server of all users' streams: a listener whose
+// connections are streams.
+type streamServer struct {
+	http  *http.Server
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+type connKey struct{}
+
+func newStreamServer() *streamServer {
+	s := &streamServer{conns: make(chan net.Conn), done: make(chan struct{})}
+	s.http = &http.Server{
+		Handler:           http.HandlerFunc(serveConn),
+		ReadHeaderTimeout: headerTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ConnContext:       connContext,
+		ErrorLog:          silentLog(),
+	}
+	return s
+}
+
+// connContext makes the end of a session the end of its requests, with the
+// reason as cause.
+func connContext(ctx context.Context, c net.Conn) context.Context {
+	sc := c.(*streamConn) // the listener hands out nothing else
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, sc))
+	stop := context.AfterFunc(sc.session.ctx, func() { cancel(context.Cause(sc.session.ctx)) })
+	context.AfterFunc(ctx, func() { stop() })
+	return ctx
+}
+
+// serveConn serves a request with the handler its stream was opened for.
+func serveConn(w http.ResponseWriter, r *http.Request) {
+	c := r.Context().Value(connKey{}).(*streamConn)
+	defer func() {
+		if p := recover(); p != nil {
+			c.broken.Store(true)
+			panic(p)
+		}
+	}()
+	c.handler.ServeHTTP(w, r)
+}
+
+func (s *streamServer) offer(c *streamConn) bool {
+	select {
+	case s.conns <- c:
+		return true
+	case <-s.done:
+		return false
+	}
+}
+
+// Accept, Close and Addr make it a net.Listener.
+func (s *streamServer) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.conns:
+		return c, nil
+	case <-s.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (s *streamServer) Close() error {
+	s.once.Do(func() { close(s.done) })
+	return nil
+}
+
+func (s *streamServer) Addr() net.Addr { return &net.UnixAddr{Name: "streams", Net: "stream"} }

@@ -1,0 +1,37 @@
+// Package state keeps what must outlive a relay's process or be shared by several relays: agents and their keys, join
+// tokens, bindings of identity tokens to session keys, revocations and, later, the counters of budgets.
+//
+// It exists so that the rest of the relay needs to know only one small contract, [Store]: read an item, replace it if it
+// is still the one that was read, delete it, list by prefix, and hear of changes. Whoever can offer these keeps every
+// promise that is built on them ("this join token is spent once", "the first key that presents a token owns it"), so an
+// implementation is judged by the suite in statetest and by nothing else.
+//
+// # URLs
+//
+// [Open] chooses the implementation by URL:
+//
+//	sqlite:/var/lib/iap-relay/state.db   one relay: a file, nothing to run beside it
+//	sqlite::memory:                      forgotten on Close; for tests and the development relay
+//	postgres://…                         several relays; not in this build
+//
+// # Keys and versions
+//
+// Keys are paths by convention ("agent/phi3", "join/01J…", "revoked/corp/8a7f3c"): valid UTF-8 without control characters,
+// at most [MaxKey] bytes, ordered by their bytes. Values are opaque, at most [MaxValue] bytes.
+//
+// Each write, deletions included, takes the next number of one counter of the whole store as its version. A version is
+// never given twice, so an item that was deleted and made again cannot be mistaken for its predecessor.
+//
+// # The file
+//
+// The SQLite file is made with mode 0600 in a directory of mode 0700, in WAL mode, and is used by one process at a time
+// (a lock file beside it says so). Every commit is synced to the disk before it is acknowledged (synchronous=FULL): what
+// is kept here are revocations and spent join tokens, and one that a power cut takes back is a hole; writes are rare
+// enough (logins, enrolments, blocks of leased budget) that a sync for each does not show. Tables:
+//
+//	meta     name TEXT PRIMARY KEY, value INTEGER     "schema": version of this layout; "version": last version given
+//	items    key TEXT PRIMARY KEY, value BLOB, version INTEGER, expires INTEGER (Unix nanoseconds, 0 never)
+//
+// A file that is damaged, of another program or of a newer layout is refused and left byte for byte as it was: a relay
+// that went on with an empty state would have forgotten its revocations.
+package state

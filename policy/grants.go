@@ -1,0 +1,56 @@
+package policy
+
+import "time"
+
+// Grants is a checked grants file. It is immutable: share it freely.
+type Grants struct {
+	File   string
+	List   []Grant    // in file order, which is the order of decision
+	Admins []Selector // user, group and claim only
+}
+
+// Grant is one rule: who may do which actions on which resources and models,
+// under which conditions, within which limits.
+type Grant struct {
+	Name      string
+	Line      int // of the grants file
+	To        []Selector
+	Resources []ResourcePattern
+	Models    []ModelPattern // empty: every model
+	Actions   []string
+	Require   Require
+	Limits    Limits
+	Priority  int
+	Egress    bool // models that send prompts to another host are included
+}
+
+// Requirement of a second factor.
+const (
+	MFANotRequired = ""
+	MFARequired    = "true"     // by any source, the provider's own policy included
+	MFAAsserted    = "asserted" // by a claim of the token
+)
+
+// Require is what must hold for a grant to count.
+type Require struct {
+	MFA        string        // MFANotRequired, MFARequired or MFAAsserted
+	MaxAuthAge time.Duration // zero: any age
+	Binding    string        // "" or BindingNonce
+}
+
+// AgeText writes MaxAuthAge as it stands in a grants file: 12h, not 12h0m0s.
+func (r Require) AgeText() string { return shortDuration(r.MaxAuthAge) }
+
+// IsAdmin reports whether the admins list names the principal. Grants play no
+// part, and a principal whose groups are not known is no administrator.
+func (g *Grants) IsAdmin(p Principal) bool {
+	if g == nil || p.GroupsUnknown || p.Issuer == "" || p.Subject == "" {
+		return false
+	}
+	for _, s := range g.Admins {
+		if s.Kind != SelectAny && s.Matches(p) {
+			return true
+		}
+	}
+	return false
+}

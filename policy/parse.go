@@ -1,0 +1,263 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// The keys of a grants file, by the place where they stand.
+func keysOfFile() []string { return []string{"version", "grants", "admins"} }
+
+func keysOfGrant() []string {
+	return []string{"name", "to", "resources", "models", "actions", "require", "limits", "priority", "egress"}
+}
+func keysOfRequire() []string { return []string{"mfa", "max_auth_age", "binding"} }
+func keysOfLimits() []string {
+	return []string{"requests", "tokens", "concurrent", "max_output_tokens"}
+}
+
+// Bounds of values, so that a slip of the finger is a mistake and no rule.
+const (
+	fileVersion     = 1
+	maxPriority     = 1000
+	maxConcurrent   = 1_000_000
+	maxOutputTokens = 1_000_000_000
+	maxAuthAge      = 10 * 366 * 24 * time.Hour // keeps a sum with a clock within 64 bits of nanoseconds
+)
+
+// grantNameForm keeps names readable in audit records and safe in headers.
+func grantNameForm() *regexp.Regexp { return regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z`) }
+
+// ParseGrants reads a grants file strictly. Every mistake is found in one go:
+// the error joins *ParseError values with line and column. issuers are the
+// aliases of the configured identity providers.
+func ParseGrants(file string, data []byte, issuers []string) (*Grants, error) {
+	if len(issuers) == 0 {
+		return nil, fmt.Errorf("%s: no identity provider is configured, so no grant can name anybody", file)
+	}
+	p := &grantsParser{reader: reader{file: file}, issuers: issuers, nameForm: grantNameForm()}
+	root := p.document(data)
+	if root == nil {
+		return nil, p.err()
+	}
+	grants := p.file(root)
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	return grants, nil
+}
+
+type grantsParser struct {
+	reader
+	issuers  []string
+	nameForm *regexp.Regexp
+}
+
+func (p *grantsParser) file(root ast.Node) *Grants {
+	top := p.mapping(root, "the grants file", keysOfFile())
+	g := &Grants{File: p.reader.file}
+	if n := top["version"]; n != nil {
+		p.integer(n, "version", fileVersion, fileVersion)
+	}
+	if n := top["grants"]; n != nil {
+		lines := map[string]int{}
+		for _, entry := range p.sequence(n, "grants") {
+			g.List = append(g.List, p.grant(entry, lines))
+		}
+	} else if top != nil {
+		p.fail(root, `key "grants" is missing: without grants nobody may do anything`)
+	}
+	if n := top["admins"]; n != nil {
+		g.Admins = p.selectors(n, "admins")
+		for i, entry := range g.Admins {
+			if entry.Kind == SelectAny {
+				p.fail(n, "admins: %q (entry %d) is a wildcard; administrators are named one by one", entry, i+1)
+			}
+		}
+	}
+	return g
+}
+
+func (p *grantsParser) grant(n ast.Node, lines map[string]int) Grant {
+	var g Grant
+	g.Line, _ = position(n)
+	values := p.mapping(n, "a grant", keysOfGrant())
+	if values == nil {
+		return g
+	}
+	g.Name = p.grantName(n, values["name"], &g.Line, lines)
+	what := "grant " + g.Name
+	for _, key := range []string{"to", "resources", "actions"} {
+		if values[key] == nil {
+			p.fail(n, "%s: key %q is missing", what, key)
+		}
+	}
+	if v := values["to"]; v != nil {
+		g.To = p.selectors(v, what+": to")
+	}
+	if v := values["resources"]; v != nil {
+		g.Resources = eachText(p, v, what+": resources", parseResourcePattern)
+	}
+	if v := values["models"]; v != nil {
+		g.Models = eachText(p, v, what+": models", parseModelPattern)
+	}
+	if v := values["actions"]; v != nil {
+		g.Actions = eachText(p, v, what+": actions", parseAction)
+	}
+	if v := values["require"]; v != nil {
+		g.Require = p.require(v, what)
+	}
+	if v := values["limits"]; v != nil {
+		g.Limits = p.limits(v, what)
+	}
+	if v := values["priority"]; v != nil {
+		g.Priority = p.integer(v, what+": priority", 0, maxPriority)
+	}
+	if v := values["egress"]; v != nil {
+		g.Egress = p.boolean(v, what+": egress")
+	}
+	return g
+}
+
+// grantName reads the name and sees to it that it stands once in the file.
+func (p *grantsParser) grantName(grant, n ast.Node, line *int, lines map[string]int) string {
+	if n == nil {
+		p.fail(grant, `a grant needs a "name"`)
+		return "without name"
+	}
+	name, ok := p.text(n, "name")
+	if !ok {
+		return "without name"
+	}
+	*line, _ = position(n)
+	if !p.nameForm.MatchString(name) {
+		p.fail(n, "name %q: use up to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit", name)
+	}
+	if first, taken := lines[name]; taken {
+		p.fail(n, "a grant named %q stands on line %d already", name, first)
+	} else {
+		lines[name] = *line
+	}
+	return name
+}
+
+// eachText reads a list of texts, each by the same rule; a repeated entry is a
+// mistake, since one of the two was probably meant to be something else.
+func eachText[T any](p *grantsParser, n ast.Node, what string, parse func(string) (T, error)) []T {
+	var out []T
+	seen := map[string]bool{}
+	for _, entry := range p.sequence(n, what) {
+		text, ok := p.text(entry, what)
+		if !ok {
+			continue
+		}
+		v, err := parse(text)
+		switch {
+		case err != nil:
+			p.fail(entry, "%s: %v", what, err)
+		case seen[text]:
+			p.fail(entry, "%s: %q stands twice", what, text)
+		default:
+			seen[text] = true
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func (p *grantsParser) selectors(n ast.Node, what string) []Selector {
+	return eachText(p, n, what, func(text string) (Selector, error) { return ParseSelector(text, p.issuers) })
+}
+
+func parseAction(name string) (string, error) {
+	switch {
+	case IsAction(name):
+		return name, nil
+	case name == ActionAny:
+		return "", errors.New(`"*" is no action: list those that are meant`)
+	}
+	return "", fmt.Errorf("unknown action %q%s; there are %s", name, hint(name, Actions), strings.Join(Actions, ", "))
+}
+
+func (p *grantsParser) require(n ast.Node, grant string) Require {
+	var r Require
+	values := p.mapping(n, grant+": require", keysOfRequire())
+	if v := values["mfa"]; v != nil {
+		r.MFA = p.mfa(v, grant)
+	}
+	if v := values["max_auth_age"]; v != nil {
+		if text, ok := p.text(v, grant+": max_auth_age"); ok {
+			age, err := time.ParseDuration(text)
+			if err != nil || age <= 0 || age > maxAuthAge {
+				p.fail(v, "%s: max_auth_age %q must be a time such as 12h or 30m", grant, text)
+			}
+			r.MaxAuthAge = age
+		}
+	}
+	if v := values["binding"]; v != nil {
+		if text, ok := p.text(v, grant+": binding"); ok {
+			if text != BindingNonce {
+				p.fail(v, "%s: binding %q: only %q can be demanded", grant, text, BindingNonce)
+			}
+			r.Binding = text
+		}
+	}
+	if values != nil && len(values) == 0 {
+		p.fail(n, "%s: require must not be empty", grant)
+	}
+	return r
+}
+
+func (p *grantsParser) mfa(n ast.Node, grant string) string {
+	if b, isBool := n.(*ast.BoolNode); isBool && b.Value {
+		return MFARequired
+	}
+	if s, isText := n.(*ast.StringNode); isText && s.Value == MFAAsserted {
+		return MFAAsserted
+	}
+	p.fail(n, "%s: mfa must be true or asserted; leave it out where no second factor is needed", grant)
+	return ""
+}
+
+func (p *grantsParser) limits(n ast.Node, grant string) Limits {
+	var l Limits
+	values := p.mapping(n, grant+": limits", keysOfLimits())
+	if v := values["requests"]; v != nil {
+		l.Requests = p.rates(v, grant+": requests")
+	}
+	if v := values["tokens"]; v != nil {
+		l.Tokens = p.rates(v, grant+": tokens")
+	}
+	if v := values["concurrent"]; v != nil {
+		l.Concurrent = p.integer(v, grant+": concurrent", 1, maxConcurrent)
+	}
+	if v := values["max_output_tokens"]; v != nil {
+		l.MaxOutputTokens = p.integer(v, grant+": max_output_tokens", 1, maxOutputTokens)
+	}
+	if values != nil && len(values) == 0 {
+		p.fail(n, "%s: limits must not be empty", grant)
+	}
+	return l
+}
+
+// rates reads one rate or a list of them, all of which hold at once.
+func (p *grantsParser) rates(n ast.Node, what string) []Rate {
+	if _, isList := n.(*ast.SequenceNode); isList {
+		return eachText(p, n, what, ParseRate)
+	}
+	text, ok := p.text(n, what)
+	if !ok {
+		return nil
+	}
+	rate, err := ParseRate(text)
+	if err != nil {
+		p.fail(n, "%s: %v", what, err)
+		return nil
+	}
+	return []Rate{rate}
+}

@@ -1,0 +1,106 @@
+// Package rego evaluates the policy with OPA: the built-in module over the grants
+// file, and modules of the operator's own.
+//
+// It exists to keep OPA in one place and behind one promise: an Engine never
+// fails open. An undefined, malformed or contradictory answer, an error of a
+// builtin, an exceeded deadline and an input that is no question are denials
+// with a reason code.
+//
+// Most operators write grants.yaml and nothing else (see package policy). The
+// rest of this page is for authors of modules.
+//
+// # The input document
+//
+//	{
+//	  "principal": {
+//	    "id": "corp/8a7f3c", "issuer": "corp", "subject": "8a7f3c",
+//	    "groups": ["ml-eng"],
+//	    "claims": {"repo": ["1234"]},
+//	    "mfa": {"held": true, "asserted": true, "source": "amr"},
+//	    "auth_time": 1795435200000000000,
+//	    "binding": "nonce",
+//	    "workload": false
+//	  },
+//	  "resource": {"name": "phi3", "kind": "model", "labels": {"env": "prod"}},
+//	  "action": "chat",
+//	  "model": "phi3:latest",
+//	  "egress": false,
+//	  "via": "tunnel"
+//	}
+//
+// auth_time counts nanoseconds and is missing where the provider does not say or
+// is not to be believed. mfa.held is true for every known source; mfa.asserted
+// only where the token states it; source is amr, acr, acrs, issuer_policy or
+// empty. action is one of the closed vocabulary, or "*" when the question is
+// whether the principal may reach the resource at all: a rule about one action
+// should not deny that one. model is empty where a request names none. binding is
+// nonce, first-use or none; via is tunnel, bearer or local. There is no clock in
+// the input; time.now_ns() is the time of the decision.
+//
+// Three questions never reach a module: those of a principal whose groups the
+// provider only referenced (groups_unknown), of an action outside the vocabulary
+// (action_unknown), and without principal or resource (input_invalid).
+//
+// # The decision document
+//
+// data.iap.decision must be an object with these keys and no others:
+//
+//	allow      boolean, required
+//	reason     code of lower-case letters, digits and _; "allowed" exactly when allow is true;
+//	           left out, it is allowed or denied_by_rule
+//	message    one line for the person, up to 1024 bytes
+//	grant      name of what allowed it, up to 64 bytes
+//	limits     {"requests": ["60/1m"], "tokens": ["200000/24h"], "concurrent": 4, "max_output_tokens": 2048}
+//	priority   0 to 1000
+//	until      nanoseconds like time.now_ns(), or null: ask again from then on
+//
+// # Narrowing the built-in policy
+//
+// Messages that modules add to data.iap.deny turn any answer into a denial with
+// the reason denied_by_rule:
+//
+//	package iap
+//
+//	deny contains "no model changes over the front door" if {
+//		input.action == "manage-model"
+//		input.via == "bearer"
+//	}
+//
+// # Replacing it
+//
+// As soon as a module defines data.iap.decision, that rule decides and deny means
+// nothing any more. The built-in answer stays at hand:
+//
+//	package iap
+//
+//	decision := data.iap.builtin.decision if not on_holiday
+//
+//	decision := {"allow": false, "reason": "on_holiday"} if on_holiday
+//
+// Who builds a new object from the built-in answer should pass its until on. It
+// is when a grant's max_auth_age runs out, and a live stream ends by it.
+//
+// Grants are at data.grants: list holds them in file order; by.user, by.group,
+// by.claim and by.any lead from issuer and name to a place in selectors, which
+// hold places in list, so that a decision costs the same with twenty grants as
+// with two thousand. Modules may
+// define anything except data.iap.builtin, data.grants and data.system.
+//
+// # Restrictions
+//
+// Modules are Rego v1 in strict mode. They may call functions of their arguments
+// and read the clock. A module that calls http.send, net.*, opa.runtime,
+// rego.parse_module, io.jwt.*, crypto.*, random numbers or fetched schemas does not
+// load, not even where a test only mocks them. An evaluation has 50 ms.
+//
+// Decisions are cached by the hash of the whole input until their until or the
+// next reload. Once a module reads the clock nothing is cached.
+//
+// # Files
+//
+// A directory among the modules stands for the .rego files directly in it. Files
+// that end in _test.rego are unit tests for Test and are not part of the policy.
+// Changes are noticed and put in place as a whole; what does not load leaves the
+// policy in place. Replace files by renaming: a file cut off in the middle may be
+// a valid one, with a require line missing.
+package rego

@@ -35,29 +35,27 @@ func runCommand(ctx context.Context, line string) ([]byte, error) {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("run %s: %w", words[0], ctx.Err())
 	case err != nil:
-		return nil, fmt.Errorf("run %s: %w: %s", words[0], err, displayText(stderr.String(), maxDisplay))
+		return nil, fmt.Errorf("run %s: %w: %s", words[0], err, displayText(stderr.kept.String(), maxDisplay))
 	case stdout.dropped:
 		return nil, fmt.Errorf("run %s: its output is longer than a token", words[0])
 	}
-	return stdout.Bytes(), nil
+	return stdout.kept.Bytes(), nil
 }
 
 // firstBytes keeps the first bytes and swallows the rest, so that a command that
-// says too much is not stopped by a full pipe.
+// says too much is not stopped by a full pipe. The buffer is not embedded: io.Copy
+// would find its ReadFrom and go around Write.
 type firstBytes struct {
-	bytes.Buffer
+	kept    bytes.Buffer
 	limit   int
 	dropped bool
 }
 
 func (b *firstBytes) Write(p []byte) (int, error) {
-	room := b.limit - b.Len()
-	if len(p) > room {
-		b.dropped = true
-		b.Buffer.Write(p[:room])
-		return len(p), nil
-	}
-	return b.Buffer.Write(p)
+	room := b.limit - b.kept.Len()
+	b.dropped = b.dropped || len(p) > room
+	b.kept.Write(p[:min(len(p), room)]) // never fails
+	return len(p), nil
 }
 
 // splitCommand cuts a command line into words without any shell: blanks separate

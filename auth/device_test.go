@@ -144,8 +144,10 @@ func TestRefusedDeviceFlowNamesTheBrowser(t *testing.T) {
 func TestDeviceTellsAProviderInTroubleFromARefusal(t *testing.T) {
 	for code, handler := range map[string]http.HandlerFunc{
 		CodeProviderUnreachable: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) },
-		CodeClientRefused:       func(w http.ResponseWriter, _ *http.Request) { answer(w, 401, map[string]any{"error": "invalid_client"}) },
-		CodeProviderMisbehaves:  func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, map[string]any{"user_code": "A"}) },
+		CodeClientRefused: func(w http.ResponseWriter, _ *http.Request) {
+			answer(w, 401, map[string]any{"error": "invalid_client"})
+		},
+		CodeProviderMisbehaves: func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, map[string]any{"user_code": "A"}) },
 	} {
 		p := newProvider(t, "https://idp.test")
 		p.override["/device"] = handler

@@ -347,6 +347,8 @@ func signature(t testing.TB, k testKey, input []byte) []byte {
 	}
 }
 
+var testNow = time.Unix(1800000000, 0)
+
 func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
 // issuerConfig is a usual configuration of this provider.

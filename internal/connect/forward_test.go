@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,11 +14,6 @@ import (
 
 	"iap/tunnel"
 )
-
-func hashOf(token string) []byte {
-	sum := sha256.Sum256([]byte(token))
-	return sum[:]
-}
 
 func TestTCPHalfCloseTravelsBothWays(t *testing.T) {
 	relay := newTestRelay(t, echo)
@@ -56,7 +50,7 @@ func TestHeaderNamesResourceKindAndListenersRules(t *testing.T) {
 		_ = st.CloseWrite()
 		_, _ = io.Copy(io.Discard, st)
 	})
-	local := &tunnel.Local{AllowOrigins: []string{"http://localhost:3000"}, KeyHash: hashOf("key"), Listen: "127.0.0.1:1"}
+	local := &tunnel.Local{AllowOrigins: []string{"http://localhost:3000"}, KeyHash: make([]byte, 32), Listen: "127.0.0.1:1"}
 	addr := forward(t, &Forward{Resource: "phi3", Kind: "model", Sessions: run(t, relay.config(), tunnel.Interactive), Local: local})
 	c := dialLocal(t, addr)
 	fmt.Fprint(c, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")

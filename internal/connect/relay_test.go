@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -140,6 +142,13 @@ func (r *testRelay) setRefusal(no *tunnel.Refusal) {
 func token(text string) string {
 	part := base64.RawURLEncoding.EncodeToString
 	return part([]byte(`{"alg":"none"}`)) + "." + part([]byte(`{"sub":"`+text+`"}`)) + "." + part([]byte("sig"))
+}
+
+// hashOf is the hash of a token's payload, as a verifier would have it.
+func hashOf(token string) []byte {
+	payload, _ := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	sum := sha256.Sum256(payload)
+	return sum[:]
 }
 
 // config is a client's configuration for this relay, with a fixed token.

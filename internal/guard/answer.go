@@ -44,6 +44,7 @@ func (x *exchange) forward() {
 	release := x.closeWith(ctx, body)
 	end, begun := x.answer(ctx, response, body)
 	release()
+	x.limitDrain()
 	switch {
 	case end == nil:
 		x.settle(completed)

@@ -19,7 +19,6 @@ func (x *exchange) readBody() *refusal {
 		return errTooLarge()
 	}
 	control := http.NewResponseController(x.w)
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }() // the answer may take as long as it takes
 	for {
 		if err := x.growBody(r.ContentLength, limit); err != nil {
 			return err
@@ -33,11 +32,22 @@ func (x *exchange) readBody() *refusal {
 		case x.received > limit || errors.As(err, &tooLarge):
 			return errTooLarge()
 		case errors.Is(err, io.EOF):
+			_ = control.SetReadDeadline(time.Time{}) // the answer may take as long as it takes
+			x.whole = true
 			return nil
 		case err != nil:
 			return &refusal{status: 400, code: "body_incomplete", message: "the request body ended before it was whole"}
 		}
 	}
+}
+
+// limitDrain bounds how long net/http reads on after an answer to less than the whole request, to find the
+// connection's next one: a sender that trickles would hold it for ever.
+func (x *exchange) limitDrain() {
+	if x.whole || x.counted != nil && x.counted.whole.Load() || x.r.Body == nil || x.r.Body == http.NoBody {
+		return
+	}
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(drainLimit))
 }
 
 func errTooLarge() *refusal {
@@ -70,13 +80,18 @@ func (x *exchange) growBody(promised, limit int64) *refusal {
 type countedBody struct {
 	body   io.Reader
 	n      atomic.Int64
+	whole  atomic.Bool // it was read to its end
 	broken atomic.Bool // the caller stopped in the middle
 }
 
 func (c *countedBody) Read(p []byte) (int, error) {
 	n, err := c.body.Read(p)
 	c.n.Add(int64(n))
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, http.ErrBodyReadAfterClose) {
+	switch {
+	case err == nil, errors.Is(err, http.ErrBodyReadAfterClose):
+	case errors.Is(err, io.EOF):
+		c.whole.Store(true)
+	default:
 		c.broken.Store(true)
 	}
 	return n, err

@@ -18,6 +18,18 @@
 //
 // A refusal is answered in the dialect of the API that was called and is recorded exactly once.
 //
+// # Headers
+//
+// A model server gets the few headers that say something to it, its caller the few that belong to an answer; everything
+// else, credentials and cookies among them, stops here. A plain HTTP resource (kind http) is an application that owns
+// its origin on the user's machine: it keeps its own cookies, redirects, cross-origin rules and, unless they are the key
+// to us, Authorization and X-Api-Key. For both kinds hop-by-hop fields, trailers and Alt-Svc stop here, and of the
+// caller's headers all that an upstream could take for ours: X-Iap-*, X-Forwarded-* and their like, and any name with an
+// underscore. Identity sets ours afterwards, so no Connection header can take them away.
+//
+// Protocol upgrades, WebSockets among them, are refused for both kinds. The mounting server should set
+// DisableGeneralOptionsHandler, so that "OPTIONS *" meets the guard too.
+//
 // # Ends
 //
 // An answer that breaks off never ends cleanly: where the framing allows it an error event in the caller's protocol is

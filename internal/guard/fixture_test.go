@@ -62,6 +62,7 @@ func newFixture(t *testing.T, options ...option) *fixture {
 	f.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.guard.Handler(f.resource, f.caller).ServeHTTP(w, r)
 	}))
+	f.server.Config.DisableGeneralOptionsHandler = true
 	f.server.Config.BaseContext = func(net.Listener) context.Context { return f.base }
 	f.server.Start()
 	t.Cleanup(func() {

@@ -15,7 +15,7 @@ func (x *exchange) splitTarget() *refusal {
 		target = "/" + target // the mount itself is the resource's root
 	}
 	x.path, x.query, _ = strings.Cut(target, "?")
-	if !ok || !strings.HasPrefix(target, "/") || x.r.URL.Scheme != "" {
+	if !ok || !strings.HasPrefix(target, "/") {
 		return &refusal{status: 400, code: "target_invalid", message: "the request target must be a plain path"}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"iap/internal/modelapi"
@@ -50,6 +51,7 @@ type exchange struct {
 	body        []byte // kind model, as received; dropped once classified
 	held        int64  // bytes set aside by hold
 	received    int64  // bytes of the body
+	whole       bool   // the body has been read to its end
 	counted     *countedBody
 
 	class       modelapi.Class
@@ -113,6 +115,9 @@ func (x *exchange) read() *refusal {
 		return &refusal{status: bad.Status, code: bad.Code, message: bad.Message}
 	case class.Action == modelapi.Unknown:
 		return &refusal{status: 404, code: "unknown_route", message: "no route of this model server is known by this method and path"}
+	case class.Stream && !x.r.ProtoAtLeast(1, 1):
+		// Such an answer ends with its connection, however it ends.
+		return &refusal{status: 505, code: "http_version", message: "a stream that broke off would look finished over HTTP/1.0; use HTTP/1.1"}
 	case class.Action == modelapi.Session:
 		// Ids a server hands out belong to whom they were handed to; none is on record here.
 		return &refusal{status: 404, code: "unknown_id", message: "no answer of yours is kept under this id"}
@@ -129,7 +134,7 @@ func (x *exchange) decide() *refusal {
 	}
 	path := x.path
 	if x.class.Route != "" {
-		path = x.class.Target
+		path, _, _ = strings.Cut(x.class.Target, "?")
 	}
 	for _, model := range atLeastOne(x.class.Models) {
 		x.questions = append(x.questions, Question{

@@ -9,7 +9,10 @@ import (
 	"testing"
 )
 
-func identify(h http.Header, r Resource) { h.Set("X-Iap-Principal", "corp/ann"); h.Set("X-Iap-Resource", r.Name) }
+func identify(h http.Header, r Resource) {
+	h.Set("X-Iap-Principal", "corp/ann")
+	h.Set("X-Iap-Resource", r.Name)
+}
 
 // forged are headers a caller must not be able to send.
 var forged = []string{
@@ -129,7 +132,7 @@ func TestACompressedAnswerIsNotPassedOn(t *testing.T) {
 func TestTrailersDoNotPass(t *testing.T) {
 	f := newFixture(t)
 	request := "POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nTrailer: X-Iap-Principal\r\n\r\n" +
-		"31\r\n{\"model\":\"phi3\",\"messages\":[{\"role\":\"user\"}],\"a\":1}\r\n0\r\nX-Iap-Principal: root\r\nContent-Length: 3\r\n\r\n"
+		chunk(chatBody) + "0\r\nX-Iap-Principal: root\r\nContent-Length: 3\r\n\r\n"
 	if got := f.rawOpen(request); !strings.Contains(got, " 200 ") {
 		t.Fatalf("answered %q", got)
 	}

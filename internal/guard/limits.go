@@ -9,6 +9,8 @@ import (
 const (
 	// bodyStall is how long a request body may make no progress: a sender of a prompt has it at hand.
 	bodyStall = 30 * time.Second
+	// drainLimit is how long the rest of a refused request's body may take to come.
+	drainLimit = 5 * time.Second
 	// lastWords is how long the error event may take to leave when an answer is cut: the reader may be gone.
 	lastWords = time.Second
 	// firstRead is the memory spent on a body before its first bytes came.

@@ -62,40 +62,49 @@ func (x *exchange) ask(ctx context.Context) Decision {
 	return first
 }
 
-// armUntil asks again when the decision says it must be, and ends the exchange if the answer has changed.
+// minWatch keeps a decision that has already expired from being asked for in a tight loop.
+const minWatch = 100 * time.Millisecond
+
+// watch asks again when a decision says it must be. It needs no goroutine while it waits: streams wait in thousands.
+type watch struct {
+	x     *exchange
+	mu    sync.Mutex  // guards what follows, and is held while Decide runs
+	timer *time.Timer // nil once disarmed
+}
+
+// armUntil ends the exchange if, at the end of its decision, the answer has changed. The function it returns waits for
+// a question that is just being asked.
 func (x *exchange) armUntil(ctx context.Context) (disarm func()) {
 	if x.decision.Until.IsZero() {
 		return func() {}
 	}
-	watch, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		x.watchUntil(watch, x.decision.Until)
-	}()
+	w := &watch{x: x}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(w.wait(x.decision.Until), func() { w.expire(ctx) })
 	return func() {
-		stop()
-		<-done
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.timer.Stop()
+		w.timer = nil
 	}
 }
 
-// minWatch keeps a decision that has already expired from being asked for in a tight loop.
-const minWatch = 100 * time.Millisecond
+func (w *watch) wait(until time.Time) time.Duration {
+	return max(until.Sub(w.x.guard.now()), minWatch)
+}
 
-func (x *exchange) watchUntil(ctx context.Context, until time.Time) {
-	for !until.IsZero() {
-		timer := time.NewTimer(max(until.Sub(x.guard.now()), minWatch))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
-		d := x.ask(ctx)
-		if !d.Allow {
-			x.cancel(&Ended{Code: denied(d).code, Message: denied(d).message})
-			return
-		}
-		until = d.Until
+func (w *watch) expire(ctx context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer == nil {
+		return
+	}
+	d := w.x.ask(ctx)
+	switch {
+	case !d.Allow:
+		w.x.cancel(&Ended{Code: denied(d).code, Message: denied(d).message})
+	case !d.Until.IsZero():
+		w.timer.Reset(w.wait(d.Until))
 	}
 }

@@ -2,6 +2,8 @@ package guard
 
 import (
 	"crypto/sha256"
+	"net"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -34,7 +36,6 @@ func TestWhatAWebPageCouldHaveCausedIsRefused(t *testing.T) {
 		{[]string{"Host: 192.168.1.2"}, "host_refused"},
 		{[]string{"Host: 0.0.0.0"}, "host_refused"},
 		{[]string{"Host: [::]"}, "host_refused"},
-		{[]string{"Host: [::1%25lo]"}, "host_refused"},
 		{[]string{"Host: localhost:"}, "host_refused"},
 		{[]string{"Host: localhost:99x"}, "host_refused"},
 		{[]string{"Host: 2130706433"}, "host_refused"},
@@ -85,6 +86,32 @@ func TestWhatAWebPageCouldHaveCausedIsRefused(t *testing.T) {
 			t.Errorf("%q: may be read by %q, want %q", try.header, got, origin)
 		}
 	}
+}
+
+func TestAZoneMakesAnAddressForeign(t *testing.T) {
+	for _, host := range []string{"[::1%lo]", "[::1%25lo]", "::1", "[127.0.0.1]", "user@localhost", "localhost/x", ""} {
+		if allowedHost(host, nil) {
+			t.Errorf("%q is let in", host)
+		}
+	}
+}
+
+func FuzzHost(f *testing.F) {
+	for _, host := range []string{"localhost:1", "[::1]:1", "127.0.0.1", "[::ffff:127.0.0.1]", "localhost@evil", "127.1"} {
+		f.Add(host)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		if !allowedHost(host, nil) {
+			return
+		}
+		u, err := url.Parse("http://" + host + "/")
+		if err != nil || u.User != nil || u.Path != "/" {
+			t.Fatalf("%q is let in: %v", host, err)
+		}
+		if ip := net.ParseIP(u.Hostname()); !strings.EqualFold(u.Hostname(), "localhost") && (ip == nil || !ip.IsLoopback()) {
+			t.Fatalf("%q is let in as %q", host, u.Hostname())
+		}
+	})
 }
 
 func TestPreflightsAreRefusedExceptForAllowedOrigins(t *testing.T) {

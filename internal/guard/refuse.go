@@ -50,6 +50,7 @@ func (x *exchange) refuse(no *refusal) {
 			x.guard.logger().Error("record denial", "request", x.id, "resource", x.resource.Name, "reason", no.code, "error", err)
 		}
 	}
+	x.limitDrain()
 	h := x.w.Header()
 	for name, values := range no.header {
 		h[http.CanonicalHeaderKey(name)] = values

@@ -174,11 +174,11 @@ func parseAction(r row, where place) (Action, error) {
 
 func parseFraming(r row) (Framing, error) {
 	switch {
-	case !r.Streams && (r.Action == "health" || r.Action == "ui"):
+	case !r.Streams && (r.Action == "health" || r.Action == "ui"), strings.HasPrefix(r.Framing, "websocket"):
 		return None, nil
 	case !r.Streams:
 		return JSON, nil
-	case strings.HasPrefix(r.Framing, "SSE"):
+	case strings.HasPrefix(r.Framing, "SSE"), r.Framing == "as upstream":
 		return SSE, nil
 	case strings.HasPrefix(r.Framing, "NDJSON"):
 		return NDJSON, nil

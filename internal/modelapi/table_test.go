@@ -156,9 +156,8 @@ func TestServersThatAreNotEnabledHaveNoRoutes(t *testing.T) {
 	}
 }
 
-func TestEveryServerOfTheDataCanBeEnabledByName(t *testing.T) {
-	// Framings that only those servers have are the one thing to add with them.
-	for _, server := range []string{"tgi"} {
+func TestEveryServerOfTheDataCanBeSwitchedOnByName(t *testing.T) {
+	for _, server := range []string{"vllm", "sglang", "tgi", "llama-swap"} {
 		if _, err := NewTable(append(Servers(), server)...); err != nil {
 			t.Errorf("%s: %v", server, err)
 		}

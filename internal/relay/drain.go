@@ -38,6 +38,7 @@ func (r *Relay) drain(force <-chan struct{}) {
 	}
 	_ = r.public.Close()
 	_ = r.streams.http.Close()
+	_ = r.admin.close()
 }
 
 // wait returns when nothing runs any more, a limit is reached or force closes.

@@ -75,5 +75,5 @@ func (rec *streamRecord) ended(why string, agent string, in, out int64) {
 func newID(prefix string) string {
 	var b [12]byte
 	_, _ = rand.Read(b[:]) // never fails
-	return prefix + "_" + hex.EncodeToString(b[:])
+	return prefix + "-" + hex.EncodeToString(b[:])
 }

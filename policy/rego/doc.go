@@ -82,8 +82,9 @@
 //
 // Grants are at data.grants: list holds them in file order; by.user, by.group,
 // by.claim and by.any lead from issuer and name to a place in selectors, which
-// hold places in list, so that a decision costs the same with twenty grants as
-// with two thousand. Modules may
+// hold places in list. So a decision costs the same with twenty grants as with
+// two thousand: what counts is how many of them name both the principal and the
+// resource (some 50 us each; a thousand of those would meet the deadline). Modules may
 // define anything except data.iap.builtin, data.grants and data.system.
 //
 // # Restrictions

@@ -121,7 +121,11 @@ egress_allowed(i) if grants.list[i].egress
 # Requirements on the login.
 met(i) if not grants.list[i].require
 
-met(i) if count(unmet(i)) == 0
+met(i) if {
+	mfa_met(i)
+	age_met(i)
+	binding_met(i)
+}
 
 unmet(i) := array.concat(
 	[reason | reason := "mfa_required"; not mfa_met(i)],

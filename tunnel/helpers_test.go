@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
-	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -25,7 +24,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds waits for events that must happen; no test passes by it.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 // certificates makes an authority and a certificate for localhost.
 func certificates(t testing.TB, authority string) (tls.Certificate, *x509.CertPool) {
@@ -230,7 +229,7 @@ func streams(t testing.TB, opener, acceptor *Session) func() (*Stream, *Stream) 
 		case b := <-accepted:
 			return a, b
 		case <-ctx.Done():
-			panic("no stream was accepted")
+			t.Fatal("no stream was accepted")
 		}
 		return nil, nil
 	}
@@ -261,5 +260,3 @@ func wantCode(t testing.TB, err error, code Code) {
 		t.Fatalf("got %v (code %v), want code %v", err, CodeOf(err), code)
 	}
 }
-
-var _ = fmt.Sprint

@@ -52,6 +52,10 @@ type Stream struct {
 	readDeadline  atomic.Int64  // Unix nanoseconds; 0 none
 	writeDeadline atomic.Int64
 
+	// One read at a time: two on a stream that the peer ended can lock each other out inside yamux 0.1.2, which takes
+	// its two locks in either order, and with them the session's read loop.
+	reading sync.Mutex
+
 	readerMu sync.Mutex
 	reader   *bufio.Reader // guarded by readerMu
 	exported bool          // Reader handed it out; guarded by readerMu
@@ -127,7 +131,9 @@ func (st *Stream) readMux(p []byte) (int, error) {
 	if passed(&st.readDeadline) {
 		return 0, os.ErrDeadlineExceeded
 	}
+	st.reading.Lock()
 	n, err := st.mux.Read(p)
+	st.reading.Unlock()
 	if err == nil || n > 0 {
 		return n, nil
 	}

@@ -30,6 +30,9 @@ const (
 	drainPoll    = 100 * time.Millisecond
 )
 
+// errStopping keeps a stopping agent from dialling again.
+var errStopping = errors.New("the agent is stopping")
+
 // Agent is one agent process. New reads what it needs, Run serves until the
 // context ends.
 type Agent struct {
@@ -44,6 +47,7 @@ type Agent struct {
 	transport *http.Transport
 	running   sync.WaitGroup
 	busy      atomic.Int64 // requests and tcp streams that run
+	stopping  atomic.Bool
 
 	mu       sync.Mutex
 	sessions map[*tunnel.Session]struct{} // guarded by mu
@@ -108,18 +112,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.probeAll(ctx) // so that the first announcement tells what is there
 	a.running.Go(func() { a.keepProbing(ctx) })
 	err := a.keepRelays(ctx, serving)
-	a.drain(serving)
 	stop()
 	a.running.Wait()
 	return err
 }
 
 // keepRelays runs one set of keepers for each address of the relay's name and
-// follows the name's changes. It returns when ctx ends.
+// follows the name's changes. When ctx ends it drains and returns.
 func (a *Agent) keepRelays(ctx, serving context.Context) error {
 	keepers := map[netip.AddrPort]context.CancelFunc{}
 	var group sync.WaitGroup
 	defer group.Wait()
+	defer func() {
+		for _, cancel := range keepers {
+			cancel()
+		}
+	}()
 	failed := make(chan error, 1)
 	tick := time.NewTicker(resolveEvery)
 	defer tick.Stop()
@@ -129,7 +137,7 @@ func (a *Agent) keepRelays(ctx, serving context.Context) error {
 			if keepers[at] != nil {
 				continue
 			}
-			keeping, cancel := context.WithCancel(ctx)
+			keeping, cancel := context.WithCancel(serving)
 			keepers[at] = cancel
 			for _, class := range []tunnel.Class{tunnel.Interactive, tunnel.Bulk} {
 				group.Go(func() { a.keep(keeping, serving, at, class, failed) })
@@ -143,14 +151,10 @@ func (a *Agent) keepRelays(ctx, serving context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			for _, cancel := range keepers {
-				cancel()
-			}
+			a.stopping.Store(true) // no keeper dials again
+			a.drain(serving)
 			return nil
 		case err := <-failed:
-			for _, cancel := range keepers {
-				cancel()
-			}
 			return err
 		case <-tick.C:
 		}
@@ -212,7 +216,7 @@ func (a *Agent) keep(ctx, serving context.Context, at netip.AddrPort, class tunn
 			log.Warn("not connected to the relay", "error", err, "next_try", wait.Round(time.Millisecond))
 		},
 	}
-	if err := k.Run(ctx); err != nil && ctx.Err() == nil {
+	if err := k.Run(ctx); err != nil && ctx.Err() == nil && !a.stopping.Load() {
 		select {
 		case failed <- err:
 		default:
@@ -222,6 +226,9 @@ func (a *Agent) keep(ctx, serving context.Context, at netip.AddrPort, class tunn
 
 // connect dials the relay and opens a session.
 func (a *Agent) connect(ctx context.Context, at netip.AddrPort, class tunnel.Class) (*tunnel.Session, error) {
+	if a.stopping.Load() {
+		return nil, tunnel.Permanent(errStopping)
+	}
 	d := tunnel.Dialer{Address: a.cfg.Relay, Connect: at, TLS: a.tls}
 	conn, err := d.Dial(ctx)
 	if err != nil {

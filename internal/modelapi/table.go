@@ -109,6 +109,9 @@ func (rs *routes) add(r row) error {
 			continue // a path only the server's environment knows
 		}
 		for _, method := range r.Method {
+			if method == "WEBSOCKET" {
+				continue // no method of HTTP; the guard lets no upgrade pass
+			}
 			made, err := newRoute(r, method, path)
 			if err != nil {
 				return err

@@ -101,7 +101,7 @@ func (k *keyRecord) merge(id *identity, named bool) {
 	switch {
 	case p.MFA.Asserted && p.MFA.Source != auth.MFASourceIssuerPolicy:
 		k.MFA = p.MFA.Source
-	case !p.MFA.Asserted && k.MFA != "":
+	case k.MFA != "": // a claim of the login says more than the provider's own rule
 		p.MFA = auth.MFA{Asserted: true, Source: k.MFA}
 	}
 }

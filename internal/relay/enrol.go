@@ -47,6 +47,9 @@ func (r *Relay) createJoinToken(ctx context.Context, q admin.NewJoinToken) (admi
 	for _, one := range q.Resources {
 		token.Resources = append(token.Resources, auth.JoinResource(one))
 	}
+	if err := token.Check(); err != nil { // what the agent would refuse to read
+		return none, badRequest("join token: " + err.Error())
+	}
 	record := joinRecord{SecretHash: token.SecretHash(), Name: q.Name, Resources: q.Resources, Share: q.Share}
 	if err := save(ctx, r.store, keyJoin+token.ID, 0, record, token.Expires); err != nil {
 		return none, fmt.Errorf("store join token: %w", err)

@@ -184,9 +184,8 @@ func TestRefusedTCPStreamIsAReset(t *testing.T) {
 		_, _ = io.Copy(io.Discard, st)
 	})
 	addr := forward(t, &Forward{Resource: "db", Kind: "tcp", Sessions: run(t, relay.config(), tunnel.Bulk)})
-	c := dialLocal(t, addr)
-	if _, err := c.Read(make([]byte, 1)); !isReset(err) {
-		t.Fatalf("read ended with %v, want a reset", err)
+	if err := dialAndRead(t, addr); !isReset(err) {
+		t.Fatalf("connection ended with %v, want a reset", err)
 	}
 }
 
@@ -283,8 +282,7 @@ func TestConnectionsBeyondTheCapAreReset(t *testing.T) {
 	if _, err := first.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	second := dialLocal(t, addr)
-	if _, err := second.Read(make([]byte, 1)); !isReset(err) {
+	if err := dialAndRead(t, addr); !isReset(err) {
 		t.Fatalf("second connection ended with %v, want a reset", err)
 	}
 }

@@ -239,3 +239,16 @@ func echo(_ context.Context, st *tunnel.Stream, _ tunnel.Header) {
 		_ = st.CloseWrite()
 	}
 }
+
+// dialAndRead connects to something that resets at once: the reset may come before the dial returns.
+func dialAndRead(t *testing.T, addr string) error {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	_, err = c.Read(make([]byte, 1))
+	return err
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"iap/internal/modelapi"
@@ -36,12 +37,13 @@ func (x *exchange) forward() {
 
 	response, err := x.guard.Forward(ctx, x.request())
 	if err != nil {
-		x.fail(x.endOf(ctx, err))
+		x.fail(ctx, x.endOf(ctx, err))
 		return
 	}
 	x.agent = response.Agent
 	body := newBody(response.Body)
 	release := x.closeWith(ctx, body)
+	defer release() // should a panic pass here
 	end, begun := x.answer(ctx, response, body)
 	release()
 	x.limitDrain()
@@ -51,7 +53,7 @@ func (x *exchange) forward() {
 	case begun:
 		x.cut(end)
 	default:
-		x.fail(end)
+		x.fail(ctx, end)
 	}
 }
 
@@ -79,12 +81,12 @@ func (x *exchange) closeWith(ctx context.Context, body *closeOnce) (release func
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(lastWords))
 		body.Close()
 	})
-	return func() {
+	return sync.OnceFunc(func() {
 		body.Close()
 		if !stop() {
 			<-done
 		}
-	}
+	})
 }
 
 // endOf finds the reason in what went wrong: a lost right first, then a caller that left, then the upstream.
@@ -111,15 +113,15 @@ func (x *exchange) endOf(ctx context.Context, err error) *ending {
 }
 
 // fail ends an exchange whose answer has not begun.
-func (x *exchange) fail(end *ending) {
+func (x *exchange) fail(ctx context.Context, end *ending) {
 	if end.code == clientGone {
 		x.settle(end.code)
 		panic(http.ErrAbortHandler) // nobody is there to be answered
 	}
 	h := x.w.Header()
 	h.Set("X-Iap-Error", end.code)
-	if x.r.Context().Err() != nil {
-		h.Set("Connection", "close") // whatever ended the request ends its connection
+	if ctx.Err() != nil {
+		h.Set("Connection", "close") // its deadlines are no longer fit for another request
 	}
 	x.answerError(end.asError(), end.retryAfter)
 	x.settle(end.code)

@@ -221,7 +221,12 @@ func (x *exchange) settle(ended string) {
 	}
 }
 
+// release gives back what the exchange still holds when its handler ends, by a panic too.
 func (x *exchange) release() {
+	if x.reservation != nil {
+		x.reservation.Release()
+		x.reservation = nil
+	}
 	x.guard.free(x.held)
 	x.held = 0
 }

@@ -278,6 +278,33 @@ func TestRecheckEndsWhatIsNoLongerAllowed(t *testing.T) {
 	}
 }
 
+func TestARightLostBeforeTheAnswerIsAnsweredAndTheConnectionClosed(t *testing.T) {
+	begun := make(chan struct{})
+	var denies atomic.Bool
+	f := newFixture(t, func(f *fixture) {
+		f.guard.Decide = func(context.Context, Question) Decision {
+			return Decision{Allow: !denies.Load(), Reason: "no_grant", Message: "no grant"}
+		}
+		f.guard.Forward = func(ctx context.Context, _ *Request) (*Response, error) {
+			close(begun)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	go func() {
+		<-begun
+		denies.Store(true)
+		f.guard.Recheck(context.Background(), "policy_changed")
+	}()
+	response := f.chat()
+	if body := readAll(t, response); response.StatusCode != 403 || !response.Close || !strings.Contains(body, "policy_changed") {
+		t.Errorf("got %d %s", response.StatusCode, body)
+	}
+	if o := f.outcome(); o.Ended != "policy_changed" {
+		t.Errorf("outcome %+v", o)
+	}
+}
+
 func TestADecisionIsAskedForAgainWhenItExpires(t *testing.T) {
 	s := newScript()
 	var asked atomic.Int32

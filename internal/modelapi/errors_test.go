@@ -20,6 +20,19 @@ func TestErrorsSpeakTheCallersDialect(t *testing.T) {
 	}
 }
 
+func TestErrorTypesFollowTheStatus(t *testing.T) {
+	for status, want := range map[int][2]string{
+		400: {"invalid_request_error", "invalid_request_error"}, 401: {"authentication_error", "authentication_error"},
+		403: {"permission_error", "permission_error"}, 404: {"not_found_error", "not_found_error"},
+		413: {"invalid_request_error", "request_too_large"}, 429: {"rate_limit_error", "rate_limit_error"},
+		502: {"server_error", "api_error"}, 503: {"server_error", "overloaded_error"},
+	} {
+		if got := [2]string{openAIType(status), anthropicType(status)}; got != want {
+			t.Errorf("%d: got %v, want %v", status, got, want)
+		}
+	}
+}
+
 func TestErrorEventsFitTheFraming(t *testing.T) {
 	e := &Error{Status: 403, Code: "revoked", Message: "ended"}
 	for _, try := range []struct {

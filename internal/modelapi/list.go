@@ -72,41 +72,14 @@ func (f *filter) list(raw []byte) []byte {
 	return append(out, ']')
 }
 
-// element returns what may be told of one model, nil if nothing. A model goes by up to three fields; each must be
-// allowed.
+// element returns what may be told of one model, nil if nothing.
 func (f *filter) element(raw []byte) []byte {
 	if raw[0] != '{' {
 		return nil
 	}
 	doc := &document{data: raw, object: true}
 	w := walker{data: raw, members: &doc.members}
-	if w.value(1) != nil {
-		return nil
-	}
-	remote := doc.lookup("remote_host")
-	elsewhere := remote != nil && string(remote) != `""` && string(remote) != "null"
-	named := false
-	for _, field := range []string{"id", "name", "model"} {
-		value, ok := stringValue(doc.lookup(field))
-		if !ok {
-			continue
-		}
-		name, egress := f.only, false
-		if name == "" {
-			var err error
-			if name, egress, err = canonicalModel(f.ollamaNames, value); err != nil {
-				return nil
-			}
-		}
-		if !f.allowed(name, egress || elsewhere) {
-			return nil
-		}
-		if f.only != "" {
-			doc.setString(field, f.only)
-		}
-		named = true
-	}
-	if !named {
+	if w.value(1) != nil || !f.keeps(doc) {
 		return nil
 	}
 	out := []byte{'{'}
@@ -116,6 +89,29 @@ func (f *filter) element(raw []byte) []byte {
 		}
 	}
 	return append(out, '}')
+}
+
+// keeps says whether a model may be told of. It goes by up to three fields; each must be allowed.
+func (f *filter) keeps(doc *document) bool {
+	remote := doc.lookup("remote_host")
+	elsewhere := remote != nil && string(remote) != `""` && string(remote) != "null"
+	named := false
+	for _, field := range []string{"id", "name", "model"} {
+		value, ok := stringValue(doc.lookup(field))
+		if !ok {
+			continue
+		}
+		named = true
+		if f.only != "" {
+			doc.setString(field, f.only)
+			value = f.only
+		}
+		name, egress, err := canonicalModel(f.ollamaNames, value)
+		if err != nil || !f.allowed(name, egress || elsewhere) {
+			return false
+		}
+	}
+	return named
 }
 
 // elements cuts a canonical array into its elements.

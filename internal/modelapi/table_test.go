@@ -144,6 +144,25 @@ func TestAutoKnowsWhatAllServersAgreeOnAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestARouteIsKnownBeforeItsBodyIsRead(t *testing.T) {
+	for _, try := range []struct {
+		server, method, path string
+		want                 bool
+	}{
+		{"ollama", "POST", "/api/chat", true},
+		{"ollama", "GET", "/v1/models/x", true},
+		{"", "POST", "/api/chat", true},
+		{"ollama", "POST", "/api/chat/", false},
+		{"ollama", "POST", "//api/chat", false},
+		{"llama.cpp", "POST", "/predict", false},
+		{"vllm", "POST", "/v1/chat/completions", false},
+	} {
+		if got := Default().HasRoute(Input{Server: try.server, Method: try.method, Path: try.path}); got != try.want {
+			t.Errorf("%v: got %v", try, got)
+		}
+	}
+}
+
 func TestServersThatAreNotEnabledHaveNoRoutes(t *testing.T) {
 	for _, server := range []string{"vllm", "sglang", "nonsense"} {
 		if Default().Knows(server) {

@@ -62,7 +62,7 @@ type exchange struct {
 	upload  chan struct{} // closed when the request's body is sent; nil if it went with the head
 	sent    bool          // owned by the upload until it is closed: the body is whole
 	body    io.ReadCloser
-	over    bool
+	over    atomic.Bool   // Read's end and Close race for it: the guard closes from its context's end too
 	count   *atomic.Int64 // of the requests that run; the drain waits for it
 }
 
@@ -191,10 +191,9 @@ func (x *exchange) Close() error {
 
 // finish keeps the stream for the next request if both directions are whole.
 func (x *exchange) finish() {
-	if x.over {
+	if !x.over.CompareAndSwap(false, true) {
 		return
 	}
-	x.over = true
 	x.count.Add(-1)
 	whole := true
 	if x.upload != nil {
@@ -215,11 +214,10 @@ func (x *exchange) finish() {
 
 // fail ends the stream unless finish has.
 func (x *exchange) fail() {
-	if x.over {
+	if !x.over.CompareAndSwap(false, true) {
 		x.join()
 		return
 	}
-	x.over = true
 	x.count.Add(-1)
 	x.disarm()
 	x.stream.Abort(tunnel.CodeCanceled)

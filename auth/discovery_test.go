@@ -82,7 +82,7 @@ func TestDiallerRefusesLinkLocal(t *testing.T) {
 	}
 	// The same through the real transport.
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://169.254.169.254/", nil)
-	if resp, err := newTransport().RoundTrip(req); err == nil || !strings.Contains(err.Error(), "link-local") {
+	if resp, err := NewTransport(nil).RoundTrip(req); err == nil || !strings.Contains(err.Error(), "link-local") {
 		if resp != nil {
 			_ = resp.Body.Close()
 		}

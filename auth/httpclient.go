@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,14 +24,18 @@ func newClient(base *http.Client, timeout time.Duration) *http.Client {
 		c.Timeout = timeout
 	}
 	if c.Transport == nil {
-		c.Transport = newTransport()
+		c.Transport = NewTransport(nil)
 	}
 	c.Transport = bounded{c.Transport}
 	c.CheckRedirect = stayHome
 	return c
 }
 
-func newTransport() http.RoundTripper {
+// NewTransport returns the transport this package uses where none is given: it
+// honours the proxy environment, and never dials link-local addresses, where cloud
+// metadata lives. Give it a TLS configuration for a provider with a private
+// certificate authority, and put it into an HTTPClient field.
+func NewTransport(tlsConfig *tls.Config) *http.Transport {
 	dialer := &net.Dialer{
 		Timeout: providerTimeout,
 		Control: func(_, address string, _ syscall.RawConn) error { return refuseLinkLocal(address) },
@@ -38,6 +43,7 @@ func newTransport() http.RoundTripper {
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dialer.DialContext,
+		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: providerTimeout,
 		ForceAttemptHTTP2:   true,
 		// Requests are minutes apart; a kept connection would only be a

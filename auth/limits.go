@@ -43,7 +43,8 @@ const (
 	callbackDrain   = time.Second     // for the browser to take the last page
 	openerTimeout   = 2 * time.Second // for the browser's opener to fail
 
-	tokenFresh     = time.Minute // a token with less left is refreshed before use
+	refreshGrace   = 5 * time.Second // for the answer to an exchange whose caller has left
+	tokenFresh     = time.Minute     // a token with less left is refreshed before use
 	lockPoll       = 50 * time.Millisecond
 	commandTimeout = 30 * time.Second // IAP_TOKEN_COMMAND
 	commandLinger  = time.Second      // for its children that keep the pipe open

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"golang.org/x/oauth2"
@@ -24,11 +25,25 @@ func (l *Login) Refresh(ctx context.Context, refreshToken string) (*Tokens, erro
 	if err != nil {
 		return nil, err
 	}
-	tok, err := r.config.TokenSource(r.oauthContext(ctx), &oauth2.Token{RefreshToken: refreshToken}).Token()
+	exchange, cancel := outlive(ctx, refreshGrace)
+	defer cancel()
+	tok, err := r.config.TokenSource(r.oauthContext(exchange), &oauth2.Token{RefreshToken: refreshToken}).Token()
 	if err != nil {
-		return nil, refreshFailed(ctx, err)
+		return nil, refreshFailed(exchange, err)
 	}
 	return r.tokens(tok, "")
+}
+
+// outlive returns a context that ends some time after ctx does. An exchange that is
+// cut off may have happened at the provider, and its answer, the next refresh token,
+// would be lost.
+func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(grace, cancel)
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() { stop(); cancel() }
 }
 
 // refreshFailed tells a grant that is gone, where only a new login helps, from a

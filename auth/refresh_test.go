@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -159,6 +160,53 @@ func TestRefreshTellsAnEndedGrantFromAProviderInTrouble(t *testing.T) {
 			t.Errorf("%s: the stored login changed", code)
 		}
 	}
+}
+
+func TestTokenIsPresentedToItsEndWhileTheProviderIsAway(t *testing.T) {
+	p := newProvider(t, "https://idp.test")
+	p.override["/token"] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }
+	store := OpenStore(t.TempDir(), false, nil)
+	p.stored(t, store, time.Now().Add(tokenFresh/2))
+	s := NewSource(SourceConfig{Store: store, LockDir: t.TempDir(), Name: "default", Login: p.login()})
+	if got, err := s.Token(t.Context()); err != nil || got != "old" {
+		t.Errorf("%q, %v", got, err)
+	}
+	_, err := s.Refresh(t.Context())
+	wantLogin(t, err, CodeProviderUnreachable)
+}
+
+// Whoever leaves in the middle of an exchange must not lose the next refresh token.
+func TestExchangeOutlivesItsCaller(t *testing.T) {
+	p := newProvider(t, "https://idp.test")
+	store := OpenStore(t.TempDir(), false, nil)
+	p.stored(t, store, time.Now())
+	ctx, cancel := context.WithCancel(t.Context())
+	p.override["/token"] = func(w http.ResponseWriter, r *http.Request) {
+		cancel()
+		p.serveToken(w, r)
+	}
+	s := NewSource(SourceConfig{Store: store, LockDir: t.TempDir(), Name: "default", Login: p.login()})
+	if _, err := s.Token(ctx); err != nil {
+		t.Error(err)
+	}
+	if c, _ := store.Load(t.Context(), "default"); c.Tokens.RefreshToken != "refresh-2" {
+		t.Errorf("stored %q", c.Tokens.RefreshToken)
+	}
+}
+
+func TestExchangeDoesNotOutliveItsCallerForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t, "https://idp.test")
+		p.override["/token"] = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done(); panic(http.ErrAbortHandler) }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := p.login().Refresh(ctx, "refresh-1")
+		wantLogin(t, err, CodeLoginCanceled)
+		if took := time.Since(start); took != time.Second+refreshGrace {
+			t.Errorf("returned after %s", took)
+		}
+	})
 }
 
 func TestRefreshNeverChangesTheUser(t *testing.T) {

@@ -59,7 +59,12 @@ func (s *Source) Token(ctx context.Context) (string, error) {
 	if s.fresh(c.Tokens) {
 		return c.Tokens.Token, nil
 	}
-	return s.refresh(ctx, c.Tokens.Token)
+	token, err := s.refresh(ctx, c.Tokens.Token)
+	var failed *LoginError
+	if errors.As(err, &failed) && failed.Code == CodeProviderUnreachable && s.Now().Before(c.Tokens.Expires) {
+		return c.Tokens.Token, nil // still good for seconds, and nothing better is to be had
+	}
+	return token, err
 }
 
 // Refresh returns a token newer than the present one. Processes that share a store

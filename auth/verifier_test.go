@@ -547,3 +547,19 @@ func TestKeysFitTheirOwnAlgorithmOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestGoogleSpellsItsIssuerInTwoWays(t *testing.T) {
+	p := newProvider(t, googleIssuer)
+	v := newVerifier(t, p.issuerConfig())
+	for _, iss := range []string{googleIssuer, "accounts.google.com"} {
+		got, err := v.Verify(t.Context(), p.mint(map[string]any{"iss": iss}), UseTunnel)
+		if err != nil || got.Principal.IssuerURL != googleIssuer {
+			t.Errorf("%s: %v", iss, err)
+		}
+	}
+	other := newProvider(t, "https://idp.test/realms/iap/") // the slash at the end is a part of the name
+	v = newVerifier(t, other.issuerConfig())
+	if i := v.issuers["https://idp.test/realms/iap"]; i != nil {
+		t.Error("the slash was lost")
+	}
+}

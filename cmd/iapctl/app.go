@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -205,7 +206,9 @@ func (a *app) profile() (*profile.Profile, error) {
 		p.Settings.Relay = relay
 	}
 	if a.caFile != "" {
-		p.Settings.CAFile = a.caFile
+		if p.Settings.CAFile, err = filepath.Abs(a.caFile); err != nil { // it is remembered, and used from other directories
+			return nil, caFailure("cannot be found", a.caFile, err)
+		}
 	}
 	return p, nil
 }

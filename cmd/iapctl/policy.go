@@ -74,6 +74,10 @@ func (a *app) printAnswer(q admin.Question, answer admin.Answer) {
 	if answer.Until != nil {
 		until = clock(*answer.Until)
 	}
+	because := clean(answer.Message)
+	if !answer.Allow {
+		because = "" // the error below says it
+	}
 	var steps []string
 	for _, s := range answer.Considered {
 		steps = append(steps, clean(s.Grant)+": "+clean(s.Result))
@@ -81,7 +85,7 @@ func (a *app) printAnswer(q admin.Question, answer admin.Answer) {
 	a.pairs(
 		a.out, a.ui.out, 0,
 		[2]string{"Resource", clean(q.Resource)}, [2]string{"Action", firstOf(clean(q.Action), "any")}, [2]string{"Model", clean(q.Model)},
-		[2]string{"Decision", verdict}, [2]string{"Reason", clean(answer.Reason)}, [2]string{"Because", clean(answer.Message)},
+		[2]string{"Decision", verdict}, [2]string{"Reason", clean(answer.Reason)}, [2]string{"Because", because},
 		[2]string{"Grant", clean(answer.Grant)}, [2]string{"Limits", limitsText(answer)}, [2]string{"Until", until},
 		[2]string{"Revision", clean(answer.Revision)}, [2]string{"Considered", strings.Join(steps, "\n")},
 	)

@@ -82,7 +82,7 @@ func (a *app) printStatus(doc statusDocument) {
 			[2]string{"State", s.good.Render("reachable") + ", up " + ago(time.Since(r.Started)) + ", version " + clean(r.Version)},
 			[2]string{"Binding", clean(r.ChannelBinding)},
 			[2]string{"Policy", clean(r.PolicyRevision)},
-			[2]string{"Agents", fmt.Sprint(r.Agents)},
+			[2]string{"Agents", countText(r.Agents)},
 			[2]string{"Audit", clean(r.Audit)},
 		)
 	} else {
@@ -116,4 +116,12 @@ func sessionRows(list []admin.SessionInfo) [][]string {
 		rows = append(rows, []string{id[:min(len(id), shownSession)], clean(s.Class), fmt.Sprint(s.Streams), clean(s.Source), ends})
 	}
 	return rows
+}
+
+// countText leaves out what the relay does not tell everybody.
+func countText(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
 }

@@ -59,8 +59,8 @@ func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q reques
 		return q.body, nil
 	}
 	rawPath, query, _ := strings.Cut(q.target, "?")
-	class, err := table.Classify(modelapi.Input{
-		Server: u.server(), Method: q.method, Path: rawPath, Query: query,
+	class, err := table.Verify(modelapi.Input{
+		Server: u.server(), Only: u.only(), Method: q.method, Path: rawPath, Query: query,
 		ContentType: q.contentType, ContentEncoding: q.contentEncoding, Body: q.body,
 	})
 	if err != nil {
@@ -74,7 +74,19 @@ func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q reques
 			return nil, refusef(tunnel.CodePolicyDenied, "this agent's own list does not allow model %s", model)
 		}
 	}
-	return class.Body, nil
+	return q.body, nil
+}
+
+// only is the model of a server that has one and ignores the name in a
+// request. The relay derives the same from what this agent announced.
+func (u *upstream) only() string {
+	if server := u.server(); server == "ollama" || server == "" {
+		return ""
+	}
+	if models := u.announced(); len(models) == 1 {
+		return models[0]
+	}
+	return ""
 }
 
 // servesModel matches a model's name, with or without its tag, against the

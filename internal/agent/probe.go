@@ -101,16 +101,24 @@ func (a *Agent) announcements() []tunnel.Announcement {
 		}
 		one := tunnel.Announcement{Resource: u.cfg.Name, Kind: u.cfg.Kind, Healthy: found.healthy}
 		if u.cfg.Kind == kindModel {
-			one.Server = u.server()
-			for _, m := range found.models {
-				if u.servesModel(m) {
-					one.Models = append(one.Models, m)
-				}
-			}
+			one.Server, one.Models = u.server(), u.announced()
 		}
 		all = append(all, one)
 	}
 	return all
+}
+
+// announced lists the models found that are in the agent's own list.
+func (u *upstream) announced() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var models []string
+	for _, m := range u.state.models {
+		if u.servesModel(m) {
+			models = append(models, m)
+		}
+	}
+	return models
 }
 
 // probe asks the upstream who it is and what it has.

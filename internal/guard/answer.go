@@ -79,14 +79,24 @@ func (x *exchange) closeWith(ctx context.Context, body *closeOnce) (release func
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(lastWords))
+		x.endUpload()
 		body.Close()
 	})
 	return sync.OnceFunc(func() {
+		x.endUpload()
 		body.Close()
 		if !stop() {
 			<-done
 		}
 	})
+}
+
+// endUpload frees a forwarder that waits for more of a body whose answer is over. Without it Close would wait for a
+// sender that has stopped sending.
+func (x *exchange) endUpload() {
+	if x.counted != nil && !x.counted.whole.Load() {
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now())
+	}
 }
 
 // endOf finds the reason in what went wrong: a lost right first, then a caller that left, then the upstream.

@@ -183,6 +183,8 @@ func (r *Relay) openServers(context.Context) (err error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          silentLog(),
 		BaseContext:       func(net.Listener) context.Context { return r.ctx },
+
+		DisableGeneralOptionsHandler: true, // OPTIONS is the guard's to answer
 	}
 	if r.admin, err = newAdminServer(r); err != nil {
 		return err

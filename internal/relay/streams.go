@@ -79,7 +79,16 @@ func (r *Relay) tunnelCaller(s *session, h tunnel.Header) *guard.Caller {
 // guardResource is a resource with what its agents say of the server behind it.
 func (r *Relay) guardResource(res admin.JoinResource) guard.Resource {
 	_, announced := r.agents.online(res.Name)
-	return guard.Resource{Name: res.Name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server}
+	return guard.Resource{Name: res.Name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server, Only: onlyModel(announced)}
+}
+
+// onlyModel is the model of a server that has one and ignores the name in a
+// request: whatever the caller writes, this is what it is decided on.
+func onlyModel(a tunnel.Announcement) string {
+	if len(a.Models) == 1 && a.Server != "ollama" && a.Server != "" {
+		return a.Models[0]
+	}
+	return ""
 }
 
 // serveTCP joins the user's stream with one to an agent. Nothing but bytes
@@ -217,6 +226,8 @@ func newStreamServer() *streamServer {
 		ReadHeaderTimeout: headerTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnContext:       connContext,
+
+		DisableGeneralOptionsHandler: true, // OPTIONS is the guard's to answer
 		ErrorLog:          silentLog(),
 	}
 	return s

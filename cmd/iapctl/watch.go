@@ -65,7 +65,7 @@ func (w *watch) down(class tunnel.Class, err error, _ time.Duration) {
 		w.app.say("%s A new login is needed; connections go on by themselves after it.\n  Next: iapctl login", w.app.ui.err.bad.Render("!"))
 		return
 	}
-	w.app.say("%s %s. Trying again; requests wait up to %d seconds.", w.app.ui.err.bad.Render("!"), capital(failureOf(err).what), int(connect.WaitForSession.Seconds()))
+	w.app.say("%s %s.\n  Trying again; requests wait up to %d seconds.", w.app.ui.err.bad.Render("!"), capital(failureOf(err).what), int(connect.WaitForSession.Seconds()))
 }
 
 func (w *watch) notice(n tunnel.Notice) {

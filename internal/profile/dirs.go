@@ -66,11 +66,12 @@ func systemState(getenv func(string) string, home string) string {
 	return filepath.Join(home, ".local", "state", "iap")
 }
 
-func (d Dirs) profiles() string               { return filepath.Join(d.Config, "profiles") }
-func (d Dirs) settingsFile(n string) string   { return filepath.Join(d.profiles(), n, "profile.yaml") }
-func (d Dirs) currentFile() string            { return filepath.Join(d.Config, "current") }
-func (d Dirs) stateDir(name string) string    { return filepath.Join(d.State, "profiles", name) }
-func (d Dirs) stateFile(name string) string   { return filepath.Join(d.stateDir(name), "state.json") }
+func (d Dirs) profiles() string             { return filepath.Join(d.Config, "profiles") }
+func (d Dirs) settingsFile(n string) string { return filepath.Join(d.profiles(), n, "profile.yaml") }
+func (d Dirs) currentFile() string          { return filepath.Join(d.Config, "current") }
+func (d Dirs) stateDir(name string) string  { return filepath.Join(d.State, "profiles", name) }
+func (d Dirs) stateFile(name string) string { return filepath.Join(d.stateDir(name), "state.json") }
+
 func (d Dirs) credentials(name string) string { return filepath.Join(d.stateDir(name), "credentials") }
 
 // writeFile replaces path in one step: a reader sees the old file or the new one, and a crash leaves one of them whole.

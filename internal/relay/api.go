@@ -197,7 +197,7 @@ func (a *operatorAPI) RevokeAgent(ctx context.Context, id string) error {
 		a.relay.log.Error("record admin act", "error", err)
 	}
 	now := a.relay.now().UTC()
-	a.relay.refuseAgent(id) // first in memory: it takes rights away even with the state gone
+	a.relay.refused.add(id) // first in memory: it takes rights away even with the state gone
 	a.relay.agents.revoked(id)
 	_, err := update(ctx, a.relay.store, keyAgent+id, func(r *agentRecord) error {
 		r.Revoked = &now
@@ -223,11 +223,11 @@ func (a *operatorAPI) KillSession(ctx context.Context, id string) error {
 		return &admin.Error{Status: http.StatusNotFound, Code: "unknown_session", Message: fmt.Sprintf("no user session %q is open", id), Hint: "iap-relay admin sessions ls"}
 	}
 	key := target.tunnel.PublicKey()
-	a.relay.refuseKey(key)
+	err := a.relay.refuseLogin(ctx, target)
 	for _, s := range a.relay.sessions.all(func(s *session) bool { return s.tunnel.PublicKey().Equal(key) }) {
 		s.stop(tunnel.CodeRevoked, "an administrator ended this session; run iapctl login")
 	}
-	if err := a.relay.killKey(ctx, key); err != nil {
+	if err != nil {
 		return stateUnavailable(err)
 	}
 	return nil

@@ -24,7 +24,7 @@ type handshake struct {
 func (r *Relay) serverConfig(source string) tunnel.ServerConfig {
 	h := &handshake{relay: r, source: source}
 	return tunnel.ServerConfig{
-		Key: r.key, Binding: r.cfg.ChannelBinding, Names: []string{r.cfg.Name},
+		Key: r.key, Binding: r.cfg.ChannelBinding, Names: r.cfg.names(),
 		Authenticate: h.authenticate, Bind: h.bind, Refresh: r.refresh, OnAnnounce: r.announced,
 		MaxStreams: r.cfg.Sessions.StreamsPerPrincipal, Logger: r.log,
 	}
@@ -153,17 +153,20 @@ func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (tim
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeAuditUnavailable, Message: "the relay cannot write its audit log"}
 	}
 	live.setIdentity(id)
+	end := r.sessionEnd(token)
+	live.renewUntil(end.Add(-expiryGrace))
 	r.spawn(func() { r.recheck(live) }) // groups may have changed; the streams that lost their right end
-	return r.sessionEnd(token), nil
+	return end, nil
 }
 
-// sessionEnd is when a session that presents token must have renewed.
+// sessionEnd is when the tunnel closes a session that presents token and has not
+// renewed; expiryGrace before that its requests end.
 func (r *Relay) sessionEnd(token *auth.Token) time.Time {
 	end := r.now().Add(time.Duration(r.cfg.Sessions.MaxAge))
 	if token.Expires.Before(end) {
 		end = token.Expires
 	}
-	return end
+	return end.Add(expiryGrace)
 }
 
 // refusedToken is a refusal that keeps the verifier's error for the audit.

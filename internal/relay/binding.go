@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -23,7 +22,13 @@ const keyRecordLife = 90 * 24 * time.Hour
 // A workload's token is shared by the processes of a job: it is bound to none.
 func (r *Relay) bindToken(ctx context.Context, key ed25519.PublicKey, token *auth.Token) (*identity, error) {
 	id := newIdentity(token)
+	if err := r.refuseKeyOf(key); err != nil {
+		return nil, err
+	}
 	if token.Principal.Workload {
+		if err := r.checkWorkload(ctx, token); err != nil {
+			return nil, err
+		}
 		id.principal.Binding = auth.BindingNone
 		id.policy = policyPrincipal(id.principal)
 		return id, nil
@@ -40,7 +45,7 @@ func (r *Relay) bindToken(ctx context.Context, key ed25519.PublicKey, token *aut
 // firstUse is one compare-and-swap: whoever comes second with another key has
 // stolen the token, or the first has.
 func (r *Relay) firstUse(ctx context.Context, key ed25519.PublicKey, token *auth.Token) error {
-	at := keyToken + token.Principal.Issuer + "/" + hex.EncodeToString(token.PayloadHash[:])
+	at := tokenPlace(token)
 	mine := auth.KeyID(key)
 	_, err := r.store.Swap(ctx, at, 0, []byte(mine), token.Expires.Add(time.Minute))
 	if !errors.Is(err, state.ErrConflict) {
@@ -113,9 +118,6 @@ func (r *Relay) killKey(ctx context.Context, key ed25519.PublicKey) error {
 		k.Killed = true
 		return nil
 	})
-	if errors.Is(err, state.ErrNotFound) {
-		return nil // a workload's: its token is short-lived and bound to no key
-	}
 	if err != nil {
 		return fmt.Errorf("refuse key: %w", err)
 	}

@@ -255,6 +255,18 @@ func (i IssuerConfig) verifierConfig() auth.IssuerConfig {
 	}
 }
 
+// names are the spellings of the relay's name that a client may have dialled:
+// the port of HTTPS goes without saying.
+func (c *Config) names() []string {
+	if name, ok := strings.CutSuffix(c.Name, ":443"); ok {
+		return []string{c.Name, name}
+	}
+	if !strings.Contains(c.Name, ":") {
+		return []string{c.Name, c.Name + ":443"}
+	}
+	return []string{c.Name}
+}
+
 // issuerNames lists the aliases, in file order.
 func (c *Config) issuerNames() []string {
 	names := make([]string, len(c.Issuers))

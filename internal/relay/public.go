@@ -27,6 +27,9 @@ const (
 	sessionCloses   = 500 * time.Millisecond
 	bearerPrefix    = "Bearer "
 	maxBearerLength = 16 << 10
+	maxConnections  = 32 << 10 // open at once, with or without a session; each costs about 30 KiB
+	maxShaking      = 64       // unauthenticated handshakes from one address at once
+	expiryGrace     = 2 * time.Second
 )
 
 // publicHandler serves the one public port.
@@ -101,16 +104,14 @@ func (r *Relay) problem(ctx context.Context) string {
 
 // serveTunnel turns the connection into a session and serves it to its end.
 func (r *Relay) serveTunnel(w http.ResponseWriter, q *http.Request) {
-	select {
-	case r.handshakes <- struct{}{}:
-	default:
+	source := sourceOf(q.RemoteAddr)
+	if !r.handshakes.begin(source) {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "too many handshakes at once", http.StatusServiceUnavailable)
 		return
 	}
-	source := sourceOf(q.RemoteAddr)
 	t, err := r.accept(w, q, source)
-	<-r.handshakes
+	r.handshakes.end(source)
 	if err != nil {
 		r.log.Debug("handshake failed", "source", source, "error", err)
 		return
@@ -150,6 +151,8 @@ func (r *Relay) serveUser(t *tunnel.Session, source string) {
 		return
 	}
 	defer r.sessions.remove(s)
+	s.expireAt(t.Expires().Add(-expiryGrace))
+	defer func() { s.expiry.Load().Stop() }()
 	if r.killed(s) { // between the handshake and here
 		_ = t.Close(tunnel.CodeRevoked, "this login was ended by an administrator")
 		return
@@ -196,11 +199,14 @@ func (r *Relay) serveAgent(t *tunnel.Session, source string) {
 	defer s.end(nil)
 	stop := context.AfterFunc(s.ctx, func() { _ = t.Close(tunnel.CodeRelayShutdown, "the relay is going away") })
 	defer stop()
-	r.sessions.add(s)
+	if !r.sessions.add(s) {
+		_ = t.Close(tunnel.CodeOverloaded, "this agent has too many sessions")
+		return
+	}
 	defer r.sessions.remove(s)
 	l := r.agents.link(t, id.agent)
 	defer r.agents.remove(l)
-	if r.agentRevoked(id.agent.ID) { // between the handshake and here
+	if r.refused.has(id.agent.ID) { // between the handshake and here
 		_ = t.Close(tunnel.CodeRevoked, "this agent was revoked")
 		return
 	}
@@ -264,6 +270,14 @@ func (r *Relay) serveFrontDoor(w http.ResponseWriter, q *http.Request) {
 		refuseBearer(w, q, strings.TrimPrefix(q.RequestURI, prefix), err)
 		return
 	}
+	// The token's end is the answer's: what is running then ends with a word.
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	expiry := time.AfterFunc(id.token.Expires.Sub(r.now()), func() {
+		end(&guard.Ended{Code: auth.CodeTokenExpired, Message: "the token expired while the answer was running"})
+	})
+	defer expiry.Stop()
+	q = q.WithContext(ctx)
 	caller.Principal = id.id()
 	caller.Identity = func(h http.Header, target guard.Resource) { id.setHeaders(h, target, r.assertions, r.now()) }
 	r.guard.Handler(r.guardResource(res), caller).ServeHTTP(w, q)

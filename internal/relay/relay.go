@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"iap/auth"
 	"iap/internal/audit"
 	"iap/internal/guard"
@@ -46,7 +48,7 @@ type Relay struct {
 	live       liveStreams
 	inflight   inflight
 	refused    refused
-	handshakes chan struct{} // one place for each connection that has not authenticated
+	handshakes *handshakes
 
 	listener net.Listener
 	public   *http.Server
@@ -148,7 +150,7 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 	r.closers = append(r.closers, r.verifier.Close)
 	r.sessions = newSessions(r.cfg.Sessions.SessionsPerPrincipal, r.cfg.Sessions.StreamsPerPrincipal)
 	r.agents = newAgents()
-	r.handshakes = make(chan struct{}, r.cfg.Sessions.Handshakes)
+	r.handshakes = newHandshakes(r.cfg.Sessions.Handshakes)
 	records, err := list[agentRecord](ctx, r.store, keyAgent)
 	if err != nil {
 		return fmt.Errorf("read enrolled agents: %w", err)
@@ -172,6 +174,7 @@ func (r *Relay) openServers(context.Context) (err error) {
 	if r.listener, err = net.Listen("tcp", r.cfg.Listen); err != nil {
 		return fmt.Errorf("listen on %s: %w", r.cfg.Listen, err)
 	}
+	r.listener = netutil.LimitListener(r.listener, maxConnections)
 	r.closers = append(r.closers, ignoreClosed(r.listener.Close))
 	r.streams = newStreamServer()
 	r.closers = append(r.closers, r.streams.Close)
@@ -303,44 +306,7 @@ func ignoreClosed(f func() error) func() error {
 	}
 }
 
-// refused are keys and agents that an administrator refused since the start:
-// what takes rights away holds in memory even while the state is away.
-type refused struct {
-	mu     sync.Mutex
-	keys   map[string]bool // guarded by mu; key ids
-	agents map[string]bool // guarded by mu; agent ids
-}
-
-func (r *Relay) refuseKey(key ed25519.PublicKey) {
-	r.refused.mu.Lock()
-	defer r.refused.mu.Unlock()
-	if r.refused.keys == nil {
-		r.refused.keys = map[string]bool{}
-	}
-	r.refused.keys[auth.KeyID(key)] = true
-}
-
-func (r *Relay) refuseAgent(id string) {
-	r.refused.mu.Lock()
-	defer r.refused.mu.Unlock()
-	if r.refused.agents == nil {
-		r.refused.agents = map[string]bool{}
-	}
-	r.refused.agents[id] = true
-}
-
-// killed reports whether the session's key was refused since the start.
-func (r *Relay) killed(s *session) bool {
-	r.refused.mu.Lock()
-	defer r.refused.mu.Unlock()
-	return r.refused.keys[auth.KeyID(s.tunnel.PublicKey())]
-}
-
-func (r *Relay) agentRevoked(id string) bool {
-	r.refused.mu.Lock()
-	defer r.refused.mu.Unlock()
-	return r.refused.agents[id]
-}
-
-var _ principalSource = (*session)(nil)
-var _ tunnel.HalfConn = (*tunnel.Stream)(nil)
+var (
+	_ principalSource = (*session)(nil)
+	_ tunnel.HalfConn = (*tunnel.Stream)(nil)
+)

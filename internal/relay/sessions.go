@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"iap/auth"
 	"iap/internal/admin"
@@ -18,12 +19,29 @@ type session struct {
 	tunnel *tunnel.Session
 	source string
 	who    atomic.Pointer[identity]
-	ctx    context.Context // ends with the session; a *guard.Ended is the cause
+	expiry atomic.Pointer[time.Timer] // of users
+	ctx    context.Context            // ends with the session; a *guard.Ended is the cause
 	end    context.CancelCauseFunc
 }
 
 func (s *session) identity() *identity      { return s.who.Load() }
 func (s *session) setIdentity(id *identity) { s.who.Store(id) }
+
+// expireAt ends the session at t unless it is renewed before: the tunnel closes
+// it a moment later, when its requests have said why in their own protocol.
+func (s *session) expireAt(t time.Time) {
+	s.expiry.Store(time.AfterFunc(time.Until(t), func() {
+		s.stop(tunnel.CodeSessionExpired, "your session has expired; run iapctl login")
+	}))
+}
+
+// renewUntil moves the session's end.
+func (s *session) renewUntil(t time.Time) {
+	if timer := s.expiry.Load(); timer != nil && timer.Stop() {
+		s.expireAt(t)
+	}
+}
+
 func (s *session) stop(code tunnel.Code, message string) {
 	s.end(&guard.Ended{Code: code.String(), Message: message})
 }
@@ -54,7 +72,7 @@ type sessions struct {
 
 	mu         sync.Mutex
 	byID       map[string]*session // guarded by mu
-	principals map[string]*holding // guarded by mu
+	principals map[string]*holding // guarded by mu; by principal or agent: their names never meet, only one has a slash
 }
 
 // holding is what one principal uses over all its sessions.
@@ -67,19 +85,16 @@ func newSessions(maxSessions, maxStreams int) *sessions {
 	}
 }
 
-// add enters s unless its principal has too many sessions. Agents are not
-// counted: each is enrolled by hand.
+// add enters s unless its principal, or its agent, has too many sessions.
 func (l *sessions) add(s *session) bool {
 	id := s.identity()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if id.agent == nil {
-		h := l.holding(id.id())
-		if h.sessions >= l.maxSessions {
-			return false
-		}
-		h.sessions++
+	h := l.holding(id.id())
+	if h.sessions >= l.maxSessions {
+		return false
 	}
+	h.sessions++
 	l.byID[s.tunnel.ID()] = s
 	return true
 }
@@ -89,10 +104,8 @@ func (l *sessions) remove(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.byID, s.tunnel.ID())
-	if id.agent == nil {
-		l.holding(id.id()).sessions--
-		l.drop(id.id())
-	}
+	l.holding(id.id()).sessions--
+	l.drop(id.id())
 }
 
 // openStream counts a stream of principal, or refuses it.

@@ -228,7 +228,7 @@ func newStreamServer() *streamServer {
 		ConnContext:       connContext,
 
 		DisableGeneralOptionsHandler: true, // OPTIONS is the guard's to answer
-		ErrorLog:          silentLog(),
+		ErrorLog:                     silentLog(),
 	}
 	return s
 }

@@ -1,0 +1,94 @@
+package relay
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"sync"
+	"time"
+
+	"iap/auth"
+	"iap/internal/state"
+	"iap/tunnel"
+)
+
+// tokenKilled stands in the place of the key a token is bound to.
+const tokenKilled = "killed"
+
+// refused is what an administrator refused since the start: what takes rights
+// away holds in memory even while the state is away. It grows by people's acts
+// alone.
+type refused struct {
+	mu  sync.Mutex
+	ids map[string]bool // guarded by mu; key ids, agent ids and places of tokens
+}
+
+func (r *refused) add(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ids == nil {
+		r.ids = map[string]bool{}
+	}
+	r.ids[id] = true
+}
+
+func (r *refused) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ids[id]
+}
+
+// killed reports whether the session's key, or the token of a workload, was
+// refused since the start.
+func (r *Relay) killed(s *session) bool {
+	id := s.identity()
+	return r.refused.has(auth.KeyID(s.tunnel.PublicKey())) || id.token != nil && r.refused.has(tokenPlace(id.token))
+}
+
+// tokenPlace is where the state keeps whom a token belongs to.
+func tokenPlace(t *auth.Token) string {
+	return keyToken + t.Principal.Issuer + "/" + hex.EncodeToString(t.PayloadHash[:])
+}
+
+// refuseLogin refuses what a session was opened with, first in memory: a
+// person's key, a workload's token, whose processes share it under keys of
+// their own.
+func (r *Relay) refuseLogin(ctx context.Context, s *session) error {
+	key, id := s.tunnel.PublicKey(), s.identity()
+	r.refused.add(auth.KeyID(key))
+	if !id.principal.Workload {
+		return r.killKey(ctx, key)
+	}
+	at := tokenPlace(id.token)
+	r.refused.add(at)
+	return r.killToken(ctx, at, id.token.Expires)
+}
+
+func (r *Relay) killToken(ctx context.Context, at string, expires time.Time) error {
+	_, err := r.store.Swap(ctx, at, 0, []byte(tokenKilled), expires.Add(time.Minute))
+	if errors.Is(err, state.ErrConflict) { // killed before
+		return nil
+	}
+	return err
+}
+
+// checkWorkload refuses a workload's token that was killed.
+func (r *Relay) checkWorkload(ctx context.Context, token *auth.Token) error {
+	_, err := r.store.Get(ctx, tokenPlace(token))
+	switch {
+	case errors.Is(err, state.ErrNotFound):
+		return nil
+	case err != nil:
+		return stateRefusal(err)
+	}
+	return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "this token was refused by an administrator"}
+}
+
+// refuseKeyOf is the refusal of a key that was killed in memory only.
+func (r *Relay) refuseKeyOf(key ed25519.PublicKey) error {
+	if r.refused.has(auth.KeyID(key)) {
+		return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "this login was ended by an administrator; run iapctl login"}
+	}
+	return nil
+}

@@ -219,7 +219,7 @@ func (s *Session) acceptControl() bool {
 func (s *Session) receive(m controlMessage) error {
 	switch m.Type {
 	case msgPing:
-		return s.control.send(controlMessage{Type: msgPong, ID: m.ID})
+		s.control.send(controlMessage{Type: msgPong, ID: m.ID}) //nolint:errcheck // who asks faster than it reads gets fewer answers
 	case msgRefreshed, msgAnnounced:
 		s.control.answered(m)
 	case msgGoAway:
@@ -256,7 +256,7 @@ func (s *Session) receiveRequest(m controlMessage) error {
 		return violation("control message of the wrong side")
 	}
 	if !s.control.work(job) {
-		return s.control.send(controlMessage{Type: answer, ID: m.ID, Code: CodeOverloaded.String()})
+		s.answer(controlMessage{Type: answer, ID: m.ID, Code: CodeOverloaded.String()})
 	}
 	return nil
 }

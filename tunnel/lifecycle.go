@@ -19,7 +19,7 @@ func (s *Session) loop() {
 		case <-ready:
 			ready, queue = nil, s.control.queue
 		case m := <-queue:
-			if err := s.control.write(m, controlWriteTimeout); err != nil {
+			if err := s.control.write(m, controlWriteTimeout); err != nil && !s.mux.IsClosed() {
 				s.fail(&SessionError{Code: CodeTimeout, Err: err})
 			}
 		case <-s.control.nudged:
@@ -140,7 +140,10 @@ func (s *Session) sayGoodbye(why *SessionError) {
 		if s.control.write(reason, closeTimeout/2) != nil {
 			return
 		}
-	default:
+	case <-s.mux.CloseChan():
+		return
+	case <-limit.C:
+		return
 	}
 	s.writer.finish()
 	select {

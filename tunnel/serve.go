@@ -25,16 +25,13 @@ func (s *Session) Serve(ctx context.Context, handle func(ctx context.Context, st
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var handlers sync.WaitGroup
-	stop := context.AfterFunc(ctx, func() {
-		code := CodeOf(context.Cause(ctx))
-		s.table.abortInbound(max(code, CodeCanceled))
-	})
+	stop := context.AfterFunc(ctx, func() { s.table.abortInbound(abortCode(ctx)) })
 	err := s.accept(ctx, func(st *Stream) {
 		handlers.Go(func() { s.serveStream(ctx, st, handle) })
 	})
 	stop()
 	if ctx.Err() != nil {
-		s.table.abortInbound(max(CodeOf(context.Cause(ctx)), CodeCanceled))
+		s.table.abortInbound(abortCode(ctx)) // what was accepted meanwhile, too
 	}
 	cancel(err)
 	handlers.Wait()
@@ -62,9 +59,9 @@ func (s *Session) accept(ctx context.Context, begin func(st *Stream)) error {
 
 func (s *Session) serveStream(ctx context.Context, st *Stream, handle func(ctx context.Context, st *Stream, h Header)) {
 	defer s.table.release(st)
-	defer s.endStream(st)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer s.endStream(ctx, st)
 	st.onEnd(cancel)
 	h, err := st.firstHeader()
 	if err != nil {
@@ -76,15 +73,20 @@ func (s *Session) serveStream(ctx context.Context, st *Stream, handle func(ctx c
 
 // endStream is what happens to a stream whose handler returned, or panicked: only that stream ends, not the process
 // with everybody else's.
-func (s *Session) endStream(st *Stream) {
+func (s *Session) endStream(ctx context.Context, st *Stream) {
 	if fault := recover(); fault != nil {
 		s.log.Error("stream handler panicked", "stream", st.id, "panic", fault, "stack", string(debug.Stack()))
 		st.Abort(CodeInternal)
 		return
 	}
 	if !st.closed.Load() {
-		st.Abort(CodeCanceled)
+		st.Abort(abortCode(ctx))
 	}
+}
+
+// abortCode is the code in the cause of ctx's end, or CodeCanceled.
+func abortCode(ctx context.Context) Code {
+	return max(CodeOf(context.Cause(ctx)), CodeCanceled)
 }
 
 // firstHeader reads the header that opens a stream.

@@ -344,13 +344,15 @@ func TestProbeFailsWhereNobodyAnswers(t *testing.T) {
 
 func TestHandlersEndWithTheirStream(t *testing.T) {
 	client, server := pair(t)
-	ended := make(chan error, 1)
+	running, ended := make(chan struct{}), make(chan error, 1)
 	serve(t, server, func(ctx context.Context, st *Stream, _ Header) {
+		close(running)
 		<-ctx.Done()
 		ended <- context.Cause(ctx)
 	})
 	st, err := client.Open(context.Background(), Header{}, nil)
 	must(t, err)
+	wait(t, running, "the handler's start")
 	st.Abort(CodeCanceled)
 	wantCode(t, wait(t, ended, "the handler's end"), CodeCanceled)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +69,7 @@ func (a *app) authStatus(ctx context.Context) error {
 	a.pairs(
 		a.out, a.ui.out, 0,
 		[2]string{"Profile", doc.Profile}, [2]string{"Relay", clean(doc.Relay)}, [2]string{"State", state},
-		[2]string{"Principal", clean(doc.Principal)}, [2]string{"Provider", clean(doc.Issuer)},
+		[2]string{"Principal", clean(doc.Principal)}, [2]string{"Provider", clean(strings.TrimSpace(doc.Issuer + " " + doc.IssuerURL))},
 		[2]string{"Since", since}, [2]string{"Token ends", ends}, [2]string{"Renewed", renewal},
 		[2]string{"Kept in", clean(doc.Store)}, [2]string{"Key", doc.Key},
 	)
@@ -119,7 +120,7 @@ func (a *app) authState(ctx context.Context, p *profile.Profile) (authDocument, 
 		return doc, err
 	}
 	doc.LoggedIn = true
-	doc.Issuer = firstOf(state.Login.IssuerName+" "+state.Login.IssuerURL, "")
+	doc.Issuer, doc.IssuerURL = state.Login.IssuerName, state.Login.IssuerURL
 	doc.Principal, doc.Since = state.Login.Principal, timePtr(state.Login.At)
 	doc.Expires, doc.Refreshable = timePtr(credentials.Tokens.Expires), credentials.Tokens.RefreshToken != ""
 	if len(credentials.Key) == ed25519.PrivateKeySize {

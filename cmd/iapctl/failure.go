@@ -41,10 +41,11 @@ var exitCodes = map[string]int{
 	"usage": exitUsage, "canceled": exitCanceled,
 
 	"login_required": exitLogin, "token_invalid": exitLogin, "pop_failed": exitLogin, "revoked": exitLogin,
-	"session_expired": exitLogin, "refresh_refused": exitLogin, "login_canceled": exitCanceled,
+	"session_expired": exitLogin, "refresh_refused": exitLogin, "login_canceled": exitCanceled, "login_denied": exitLogin,
+	"login_expired": exitLogin, "login_timeout": exitLogin, "login_failed": exitLogin, "login_method_blocked": exitLogin,
 
 	"policy_denied": exitDenied, "policy_changed": exitDenied, "refused": exitDenied, "unknown_resource": exitDenied,
-	"login_denied": exitDenied, "no_grant": exitDenied, "resource_not_granted": exitDenied, "model_not_granted": exitDenied,
+	"no_grant": exitDenied, "resource_not_granted": exitDenied, "model_not_granted": exitDenied,
 	"action_not_granted": exitDenied, "mfa_required": exitDenied, "auth_too_old": exitDenied, "binding_required": exitDenied,
 	"groups_unknown": exitDenied, "forbidden": exitDenied,
 

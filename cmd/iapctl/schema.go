@@ -70,7 +70,8 @@ type authDocument struct {
 	LoggedIn    bool       `json:"logged_in"`
 	Source      string     `json:"source"` // store, token_file or token_command
 	Store       string     `json:"store,omitempty"`
-	Issuer      string     `json:"issuer,omitempty"`
+	Issuer      string     `json:"issuer,omitempty"` // its name at the relay
+	IssuerURL   string     `json:"issuer_url,omitempty"`
 	Principal   string     `json:"principal,omitempty"`
 	Key         string     `json:"key,omitempty"` // fingerprint of the session key
 	Since       *time.Time `json:"since,omitempty"`

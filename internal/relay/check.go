@@ -75,7 +75,11 @@ func checkPolicy(ctx context.Context, cfg *Config) CheckResult {
 
 func checkIssuer(ctx context.Context, issuer IssuerConfig) CheckResult {
 	r := CheckResult{Name: "issuer " + issuer.Name, Detail: issuer.URL}
-	if err := auth.CheckIssuer(ctx, issuer.verifierConfig()); err != nil {
+	verifier, err := issuer.verifierConfig()
+	if err == nil {
+		err = auth.CheckIssuer(ctx, verifier)
+	}
+	if err != nil {
 		r.Problem = err.Error()
 	}
 	return r

@@ -1,9 +1,13 @@
 package relay
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -110,6 +114,11 @@ type IssuerConfig struct {
 	// BearerAudiences are accepted at the front door; must differ from
 	// Audiences. Empty: no front door for this issuer.
 	BearerAudiences []string `yaml:"bearer_audiences"`
+	// ExtraAudiences are tolerated in a token beside ours (Keycloak: account).
+	ExtraAudiences []string `yaml:"extra_audiences"`
+	// CAFile holds the certificates to trust for the provider itself, PEM.
+	// Default: the system's.
+	CAFile string `yaml:"ca_file"`
 	// AuthorizedParties are accepted as azp besides ClientID.
 	AuthorizedParties []string `yaml:"authorized_parties"`
 	// Algorithms are the signature algorithms accepted. Default RS256 PS256 ES256 EdDSA.
@@ -189,6 +198,7 @@ func (c *Config) setDefaults() {
 			issuer.Scopes = []string{"openid", "profile", "email", "groups", "offline_access"}
 		}
 		setDefault(&issuer.Token, "id_token")
+		issuer.CAFile = config.Resolve(c.file, issuer.CAFile)
 	}
 }
 
@@ -245,14 +255,27 @@ func (i IssuerConfig) validate() error {
 }
 
 // verifierConfig is the issuer as package auth wants it.
-func (i IssuerConfig) verifierConfig() auth.IssuerConfig {
-	return auth.IssuerConfig{
+func (i IssuerConfig) verifierConfig() (auth.IssuerConfig, error) {
+	c := auth.IssuerConfig{
 		Name: i.Name, URL: i.URL, ClientID: i.ClientID, ClientSecret: i.PublicClientSecret,
-		Audiences: i.Audiences, BearerAudiences: i.BearerAudiences, AuthorizedParties: i.AuthorizedParties,
+		Audiences: i.Audiences, BearerAudiences: i.BearerAudiences, ExtraAudiences: i.ExtraAudiences, AuthorizedParties: i.AuthorizedParties,
 		Algorithms: i.Algorithms, Scopes: i.Scopes, GroupsClaim: i.Groups, Claims: i.Claims,
 		MFA: i.MFA, MFARequireClaim: i.MFARequireClaim, MFAValues: i.MFAValues,
 		Workload: i.Workload, MaxTokenAge: time.Duration(i.MaxTokenAge),
 	}
+	if i.CAFile == "" {
+		return c, nil
+	}
+	pem, err := os.ReadFile(i.CAFile)
+	if err != nil {
+		return c, fmt.Errorf("issuer %s: ca_file: %w", i.Name, err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return c, fmt.Errorf("issuer %s: ca_file: %s holds no certificate in PEM", i.Name, i.CAFile)
+	}
+	c.HTTPClient = &http.Client{Transport: auth.NewTransport(&tls.Config{RootCAs: roots})}
+	return c, nil
 }
 
 // names are the spellings of the relay's name that a client may have dialled:

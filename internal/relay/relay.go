@@ -141,7 +141,9 @@ func (c *Config) regoConfig(log *slog.Logger, now func() time.Time) rego.Config 
 func (r *Relay) openIdentity(ctx context.Context) (err error) {
 	issuers := make([]auth.IssuerConfig, len(r.cfg.Issuers))
 	for i, one := range r.cfg.Issuers {
-		issuers[i] = one.verifierConfig()
+		if issuers[i], err = one.verifierConfig(); err != nil {
+			return err
+		}
 	}
 	r.verifier, err = auth.NewVerifier(r.ctx, issuers, auth.VerifierOptions{Logger: r.log, Now: r.now})
 	if err != nil {

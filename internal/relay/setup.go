@@ -65,40 +65,46 @@ func fill(text string, s Setup) string {
 	return b.String()
 }
 
-const relayTemplate = `# The relay. ` + "`iap-relay check`" + ` reads this file and tells what is wrong.
+const relayTemplate = `# The relay. "iap-relay check" reads this file and tells what is wrong.
 
-name: {{printf "%q" .Name}}          # what clients dial; they sign it
-listen: {{printf "%q" .Listen}}
-tls:                         # read again on SIGHUP
-  cert_file: {{printf "%q" .CertFile}}
-  key_file: {{printf "%q" .KeyFile}}
-data: {{printf "%q" .Data}}  # keys, database, audit log
+name: {{.Name}} # what clients dial; they sign it
+listen: "{{.Listen}}"
+tls: # read again on SIGHUP
+  cert_file: {{.CertFile}}
+  key_file: {{.KeyFile}}
+data: {{.Data}} # keys, database, audit log
 
 policy:
-  grants: grants.yaml        # watched: a change takes effect at once
+  grants: grants.yaml # watched: a change takes effect at once
 
 issuers:
-  - name: {{.Alias}}                 # what grants call it: group:{{.Alias}}/…
-    url: {{printf "%q" .Issuer}}
-    client_id: {{printf "%q" .ClientID}}
-    # public_client_secret: …  # Google wants one even of a public client
+  - name: {{.Alias}} # what grants call it: group:{{.Alias}}/…
+    url: {{.Issuer}}
+    client_id: {{.ClientID}}
+    # scopes: [openid, profile, email, groups, offline_access]
+    # public_client_secret: …      # Google wants one even of a public client
     # audiences: [{{.ClientID}}]   # of tokens on the tunnel; the client id if left out
     # bearer_audiences: [iap-api]  # of tokens at https://relay/r/RESOURCE/…; none if left out
-    # groups: /groups        # JSON pointer of the groups claim
-    # mfa: by-provider       # the provider demands a second factor of everybody and says so in no claim
+    # groups: /groups              # JSON pointer of the groups claim
+    # mfa: by-provider             # the provider demands a second factor and says so in no claim
+    # ca_file: idp-ca.pem          # for a provider whose certificate the system does not trust
 
 # sessions: {max_age: 1h, streams_per_principal: 1024}
-# audit: {sync: group}       # adds fdatasync: safe against power loss as well
-# channel_binding: nonce     # only behind something that ends TLS, which is then trusted
+# audit: {sync: group}    # adds fdatasync: safe against power loss as well
+# channel_binding: nonce  # only behind something that ends TLS, which is then trusted
 `
 
 const grantsTemplate = `# Who may do what. The first grant that allows decides; what no grant allows is
-# denied. ` + "`iapctl whoami`" + ` prints the lines to paste under "to".
+# denied. "iapctl whoami" prints the lines to paste under "to".
 version: 1
 
 grants:
   - name: first-users
-    to: ["{{if .Group}}group:{{.Alias}}/{{.Group}}{{else}}any:{{.Alias}}{{end}}"]{{if not .Group}}   # everybody the provider lets in: put a group here{{end}}
+{{- if .Group}}
+    to: ["group:{{.Alias}}/{{.Group}}"]
+{{- else}}
+    to: ["any:{{.Alias}}"] # everybody the provider lets in: put a group here
+{{- end}}
     resources: [{{.Resource}}]
     actions: [chat, complete, embed, tokenize, list-models, health]
     # models: ["phi3:*"]
@@ -106,5 +112,5 @@ grants:
     # limits: {requests: 60/1m, tokens: 200000/24h, concurrent: 4}
 
 # Administrators, and nobody else.
-admins: []
+# admins: ["user:{{.Alias}}/SUBJECT"]
 `

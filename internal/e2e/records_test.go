@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"iap/internal/audit"
+)
+
+// records reads the audit log as it stands. A last line that is just being written is left out.
+func (s *system) records() []audit.Event {
+	s.t.Helper()
+	var all []audit.Event
+	for e, err := range audit.Read(filepath.Join(filepath.Dir(s.config), "data", "audit")) {
+		if errors.Is(err, audit.ErrTorn) {
+			continue
+		}
+		if err != nil {
+			s.t.Fatalf("read the audit log: %v", err)
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// awaitRecord waits until the log has a record for which match holds, and returns the first.
+func (s *system) awaitRecord(what string, match func(audit.Event) bool) audit.Event {
+	s.t.Helper()
+	var found audit.Event
+	eventually(s.t, "the audit log tells: "+what, func() bool {
+		for _, e := range s.records() {
+			if match(e) {
+				found = e
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// history is what the log says of one request: its decision and its outcomes, by their place in the log.
+type history struct {
+	decision   audit.Event
+	decidedAt  int // -1: no decision
+	outcomes   []audit.Event
+	outcomesAt []int
+}
+
+// histories sorts records by request. Only what was allowed has a history.
+func histories(all []audit.Event) map[string]*history {
+	found := map[string]*history{}
+	of := func(request string) *history {
+		if found[request] == nil {
+			found[request] = &history{decidedAt: -1}
+		}
+		return found[request]
+	}
+	for i, e := range all {
+		switch {
+		case e.Request == "":
+		case e.Kind == audit.KindDecision && e.Decision == audit.Allow:
+			h := of(e.Request)
+			h.decision, h.decidedAt = e, i
+		case e.Kind == audit.KindOutcome:
+			h := of(e.Request)
+			h.outcomes, h.outcomesAt = append(h.outcomes, e), append(h.outcomesAt, i)
+		}
+	}
+	return found
+}
+
+// checkAudit holds the log against what the upstream saw: each of its requests was decided on, each decision came
+// before its outcome, no decision has two.
+func checkAudit(t *testing.T, all []audit.Event, seen []seenRequest) {
+	t.Helper()
+	found := histories(all)
+	for _, q := range seen {
+		if h := found[q.id()]; h == nil || h.decidedAt < 0 {
+			t.Errorf("the upstream saw %s %s (%q), of which the audit log has no decision", q.method, q.path, q.id())
+		}
+	}
+	for id, h := range found {
+		if h.decidedAt < 0 {
+			t.Errorf("request %s has an outcome and no decision", id)
+		}
+		if len(h.outcomes) > 1 {
+			t.Errorf("request %s has %d outcomes: %+v", id, len(h.outcomes), h.outcomes)
+		}
+		for _, at := range h.outcomesAt {
+			if at < h.decidedAt {
+				t.Errorf("request %s has its outcome before its decision", id)
+			}
+		}
+	}
+}
+
+// awaitSettled waits until every decision has its outcome.
+func (s *system) awaitSettled() []audit.Event {
+	s.t.Helper()
+	var all []audit.Event
+	eventually(s.t, "every decision has its outcome", func() bool {
+		all = s.records()
+		for _, h := range histories(all) {
+			if len(h.outcomes) == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	return all
+}

@@ -40,7 +40,9 @@ func accept(ctx context.Context, conn net.Conn, cfg ServerConfig) (*Session, err
 	defer cancel()
 	f, peer, err := cfg.handshake(ctx, x)
 	if err != nil {
-		x.refuse(err)
+		if ctx.Err() == nil {
+			x.refuse(err)
+		}
 		release()
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -106,7 +107,7 @@ func startRelay(t testing.TB, change func(*ServerConfig)) *testRelay {
 	r.addr = net.JoinHostPort("localhost", port)
 	ctx, cancel := context.WithCancel(context.Background())
 	var accepting sync.WaitGroup
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		accepting.Add(1)
 		defer accepting.Done()
 		r.accept(ctx, w, req)
@@ -259,4 +260,13 @@ func wantCode(t testing.TB, err error, code Code) {
 	if CodeOf(err) != code {
 		t.Fatalf("got %v (code %v), want code %v", err, CodeOf(err), code)
 	}
+}
+
+// roundTrip returns once the relay has read, and answered, all that the client sent before.
+func roundTrip(t testing.TB, client *Session) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := client.Refresh(ctx, makeToken("{}")) // refused, but answered
+	wantCode(t, err, CodeRefused)
 }

@@ -177,6 +177,9 @@ func endOf(err error) error {
 	return err
 }
 
+// WriteTo copies what the peer writes to w, until its end. It holds a buffer only while bytes flow.
+func (st *Stream) WriteTo(w io.Writer) (int64, error) { return pumpWaiting(w, st, st) }
+
 // waitReadable returns once Read would not block.
 func (st *Stream) waitReadable() error {
 	st.readerMu.Lock()

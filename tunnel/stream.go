@@ -60,6 +60,9 @@ type Stream struct {
 	reader   *bufio.Reader // guarded by readerMu
 	exported bool          // Reader handed it out; guarded by readerMu
 
+	limited bool // LimitHead; owned by the one who reads
+	budget  int  // what Reader may still take in; owned by the one who reads
+
 	lastIn, lastOut uint64 // sequence numbers of sealed headers; owned by the one who reads, writes headers
 }
 

@@ -44,7 +44,24 @@ func (st *Stream) bufferedReader() *bufio.Reader {
 // A muxReader reads the stream below its buffer.
 type muxReader struct{ st *Stream }
 
-func (m muxReader) Read(p []byte) (int, error) { return m.st.readMux(p) }
+func (m muxReader) Read(p []byte) (int, error) {
+	if !m.st.limited {
+		return m.st.readMux(p)
+	}
+	if m.st.budget <= 0 {
+		return 0, ErrHeadTooLong
+	}
+	n, err := m.st.readMux(p[:min(len(p), m.st.budget)])
+	m.st.budget -= n
+	return n, err
+}
+
+// ErrHeadTooLong is what Reader gives when more than LimitHead's bytes would have to be read.
+var ErrHeadTooLong = errors.New("the head of the message is too long")
+
+// LimitHead bounds what Reader takes in from now on: a head whose reader has no limit of its own is read between
+// LimitHead(n) and LimitHead(0), which lifts the bound. It belongs to whoever reads.
+func (st *Stream) LimitHead(n int) { st.limited, st.budget = n > 0, n }
 
 // WriteHeader sends h and payload in one write. On a session with an agent it numbers and seals h. One goroutine at a
 // time writes headers to a stream.

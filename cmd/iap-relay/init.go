@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iap/internal/config"
 	"iap/internal/relay"
 )
 
@@ -48,7 +49,7 @@ Existing files are never overwritten.`,
 func printNext(c *cobra.Command, s relay.Setup, file string) {
 	w := c.OutOrStdout()
 	fmt.Fprintf(w, "Wrote %s and %s.\n\n", file, filepath.Join(s.Dir, "grants.yaml"))
-	fmt.Fprintf(w, "Put the certificate at %s and %s, then start the relay:\n", filepath.Join(s.Dir, s.CertFile), filepath.Join(s.Dir, s.KeyFile))
+	fmt.Fprintf(w, "Put the certificate at %s and %s, then start the relay:\n", config.Resolve(file, s.CertFile), config.Resolve(file, s.KeyFile))
 	fmt.Fprintf(w, "  iap-relay check --config %s && iap-relay run --config %s\n\n", file, file)
 	fmt.Fprintln(w, "Next, in this order:")
 	fmt.Fprintf(w, "  1. here:            iap-relay admin agents token --config %s \\\n                        --name gpu-1 --resource %s=model\n", file, s.Resource)

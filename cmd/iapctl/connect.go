@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iap/internal/admin"
 	"iap/internal/profile"
 	"iap/tunnel"
 )
@@ -174,6 +175,23 @@ func (a *app) connectDoc(p *profile.Profile, list ...connectionDocument) connect
 // guarded reports whether requests must carry the local key.
 func (o connectOptions) guarded() bool {
 	return o.localKey || o.forContainers || o.listen != "" || len(o.command) > 0
+}
+
+// checkKind refuses what a kind cannot keep: bytes of a tcp resource carry no key, so whoever reaches its port is served.
+func (o connectOptions) checkKind(r admin.Resource) error {
+	if r.Kind != "tcp" {
+		return nil
+	}
+	if o.localKey {
+		return usage("%s is a tcp resource: its connections cannot carry a key", clean(r.Name))
+	}
+	if (o.listen != "" || o.forContainers) && !o.allowOtherUsers {
+		return &failure{
+			code: "usage", what: clean(r.Name) + " is a tcp resource: no key guards it, so whoever reaches the address would use it as you",
+			next: "if you want that: add --allow-other-users",
+		}
+	}
+	return nil
 }
 
 // rules are the listener's rules, which the relay applies to each request.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 )
 
 // containerHosts are the names under which containers call the machine they run on.
@@ -40,9 +41,17 @@ func containerBridge() (netip.Addr, error) {
 	}
 }
 
-// containerLine is what starts a container that reaches the port.
+// containerLine is what starts a container that reaches the port: the variables of its kind, on lines that fit the screen.
 func containerLine(c connectionDocument) string {
-	return fmt.Sprintf(`docker run --add-host host.docker.internal:host-gateway \
-    -e OPENAI_BASE_URL=http://host.docker.internal:%d/v1 \
-    -e OPENAI_API_KEY=%s …`, c.Port, c.LocalKey)
+	at := fmt.Sprintf("host.docker.internal:%d", c.Port)
+	lines := []string{"docker run --add-host host.docker.internal:host-gateway"}
+	switch c.Kind {
+	case "model":
+		lines = append(lines, "-e OPENAI_BASE_URL=http://"+at+"/v1", "-e OPENAI_API_KEY="+c.LocalKey)
+	case "http":
+		lines = append(lines, "-e IAP_URL=http://"+at, "-e IAP_LOCAL_KEY="+c.LocalKey)
+	default:
+		lines = append(lines, "-e IAP_ADDR="+at)
+	}
+	return strings.Join(lines, " \\\n    ") + " …"
 }

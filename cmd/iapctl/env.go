@@ -127,7 +127,11 @@ func shellLines(shell string, variables map[string]string) (string, error) {
 	sort.Strings(names)
 	var b strings.Builder
 	for _, name := range names {
-		fmt.Fprintf(&b, format, name, strings.ReplaceAll(variables[name], "'", quote))
+		value := variables[name]
+		if shell == "fish" {
+			value = strings.ReplaceAll(value, `\`, `\\`) // fish reads a backslash before a quote even between quotes
+		}
+		fmt.Fprintf(&b, format, name, strings.ReplaceAll(value, "'", quote))
 	}
 	return b.String(), nil
 }

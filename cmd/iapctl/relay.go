@@ -88,8 +88,10 @@ func (a *app) connectConfig(p *profile.Profile) (connect.Config, error) {
 		Relay:   p.Settings.Relay,
 		Version: version.String(),
 		Login:   a.loginReader(p),
-		LoginID: func() string { return a.loginID(p) },
 		Logger:  a.logger(),
+	}
+	if !a.external() {
+		cfg.LoginID = func() string { return loginID(p) }
 	}
 	if state.Binding == profile.BindingExporter {
 		cfg.MinBinding = tunnel.BindingExporter
@@ -106,14 +108,7 @@ func (a *app) connectConfig(p *profile.Profile) (connect.Config, error) {
 }
 
 // loginID tells one login from the next without opening the keyring.
-func (a *app) loginID(p *profile.Profile) string {
-	if a.external() {
-		id := "external"
-		if info, err := os.Stat(a.env("IAP_TOKEN_FILE")); err == nil {
-			id += info.ModTime().String()
-		}
-		return id
-	}
+func loginID(p *profile.Profile) string {
 	state, err := p.State()
 	if err != nil || state.Login == nil {
 		return ""
@@ -134,7 +129,7 @@ func (a *app) loginReader(p *profile.Profile) func(context.Context) (connect.Log
 			TokenFile: a.env("IAP_TOKEN_FILE"), TokenCommand: a.env("IAP_TOKEN_COMMAND"), Logger: a.logger(),
 		})
 		return func(context.Context) (connect.Login, error) {
-			return connect.Login{ID: a.loginID(p), Key: key, Token: source.Token, Refresh: source.Refresh}, keyErr
+			return connect.Login{ID: "external", Key: key, Token: source.Token, Refresh: source.Refresh}, keyErr
 		}
 	}
 	return func(ctx context.Context) (connect.Login, error) {

@@ -76,7 +76,7 @@ func (a *app) reportOne(doc connectDocument, c connectionDocument) {
 		[2]string{"as", clean(doc.Principal)}, [2]string{"session", session}, [2]string{"offline", offline},
 		[2]string{"use it", use}, [2]string{"local key", c.LocalKey}, [2]string{"end it", end},
 	)
-	if c.LocalKey != "" && len(c.Listen) > 2 {
-		fmt.Fprintf(a.out, "\n  %s\n", containerLine(c))
+	if c.Docker != "" {
+		fmt.Fprintf(a.out, "\n  %s\n", c.Docker)
 	}
 }

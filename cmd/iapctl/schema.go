@@ -138,6 +138,7 @@ type connectionDocument struct {
 	URL      string   `json:"url,omitempty"`             // model and http
 	OpenAI   string   `json:"openai_base_url,omitempty"` // model
 	LocalKey string   `json:"local_key,omitempty"`       // what requests must carry
+	Docker   string   `json:"docker_run,omitempty"`      // --for-containers: how a container reaches it
 	Moved    string   `json:"moved,omitempty"`           // why the port is not the usual one
 }
 

@@ -20,6 +20,7 @@ type served struct {
 	resource admin.Resource
 	bound    *connect.Bound
 	claim    *connect.Claim // nil with a command: nobody else has to find it
+	key      string         // what requests must carry; empty: nothing
 	doc      connectionDocument
 }
 
@@ -41,6 +42,9 @@ func (a *app) serve(ctx context.Context, p *profile.Profile, o connectOptions, a
 	if err != nil {
 		return err
 	}
+	if o.listen != "" {
+		a.say("%s Other machines that reach %s may connect, with the local key.", a.ui.err.bad.Render("!"), clean(o.listen))
+	}
 	all, err := a.listen(ctx, p, o, list, connect.PortRequest{Explicit: o.port, Any: len(o.command) > 0, Extra: extra}, key)
 	defer closeAll(all)
 	if err != nil {
@@ -57,6 +61,9 @@ func (a *app) listen(ctx context.Context, p *profile.Profile, o connectOptions, 
 		if err != nil {
 			return all, err
 		}
+		if err := o.checkKind(r); err != nil {
+			return all, err
+		}
 		s := &served{resource: r}
 		if !want.Any {
 			s.claim, err = a.registry(p).Claim(name, rand.Text())
@@ -68,10 +75,16 @@ func (a *app) listen(ctx context.Context, p *profile.Profile, o connectOptions, 
 		if s.bound, err = a.bind(ctx, p, r, want, o); err != nil {
 			return all, err
 		}
+		if r.Kind != "tcp" {
+			s.key = key
+		}
 		s.doc = connectionOf(connect.Running{
-			PID: os.Getpid(), Resource: r.Name, Kind: r.Kind, Port: s.bound.Port, Addrs: s.bound.Addrs(), LocalKey: key,
+			PID: os.Getpid(), Resource: r.Name, Kind: r.Kind, Port: s.bound.Port, Addrs: s.bound.Addrs(), LocalKey: s.key,
 		})
 		s.doc.Online = r.Online
+		if o.forContainers {
+			s.doc.Docker = containerLine(s.doc)
+		}
 		if s.bound.Moved != nil {
 			s.doc.Moved = clean(fmt.Sprintf("%d is taken (%s)", s.bound.Moved.Port, s.bound.Moved.Owner))
 		}
@@ -188,7 +201,7 @@ func (a *app) ready(ctx context.Context, p *profile.Profile, sessions *connect.S
 		if s.claim != nil {
 			err := s.claim.Publish(connect.Running{
 				PID: os.Getpid(), Kind: s.resource.Kind, Port: s.bound.Port, Addrs: s.bound.Addrs(),
-				Detached: o.background, LocalKey: s.doc.LocalKey, Started: time.Now().UTC(),
+				Detached: o.background, LocalKey: s.key, Started: time.Now().UTC(),
 			})
 			if err != nil {
 				return doc, err

@@ -62,11 +62,7 @@ func answerHead(response *http.Response, bodyless, chunked bool) []byte {
 	var b bytes.Buffer
 	b.Grow(512)
 	b.WriteString("HTTP/1.1 " + strconv.Itoa(response.StatusCode) + " " + http.StatusText(response.StatusCode) + "\r\n")
-	for name := range response.Header {
-		if hopByHop(name) {
-			response.Header.Del(name)
-		}
-	}
+	dropHopByHop(response.Header)
 	_ = response.Header.Write(&b) // a buffer takes everything
 	switch {
 	case chunked:

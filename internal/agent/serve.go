@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"iap/internal/modelapi"
@@ -51,7 +52,9 @@ func (a *Agent) serveRequest(ctx context.Context, st *tunnel.Stream, h tunnel.He
 		defer cancel()
 	}
 	log := a.log.With("request", h.Request, "resource", h.Resource)
+	st.LimitHead(maxHeadSize)
 	r, err := http.ReadRequest(st.Reader())
+	st.LimitHead(0)
 	if err != nil {
 		log.Warn("unreadable request from the relay", "error", err)
 		st.Abort(tunnel.CodeProtocolError)
@@ -142,23 +145,19 @@ func (u *upstream) send(ctx context.Context, r *http.Request, h tunnel.Header, b
 	}
 	if known, ok := body.(*bytes.Reader); ok {
 		out.ContentLength = known.Size()
-		if known.Size() == 0 {
-			body = http.NoBody
-		}
 	}
 	out.Body = io.NopCloser(body)
+	if out.ContentLength == 0 {
+		out.Body = http.NoBody // a body of unknown length would be sent in chunks
+	}
 	return u.transport.RoundTrip(out.WithContext(ctx))
 }
 
 // upstreamHeader is what the relay sent, less what belongs to the connection
 // it came on.
 func upstreamHeader(in http.Header, apiKey string) http.Header {
-	out := make(http.Header, len(in))
-	for name, values := range in {
-		if !hopByHop(name) {
-			out[name] = values
-		}
-	}
+	out := in
+	dropHopByHop(out)
 	if _, ok := out["User-Agent"]; !ok {
 		out["User-Agent"] = []string{""} // say nothing rather than Go's own
 	}
@@ -168,8 +167,21 @@ func upstreamHeader(in http.Header, apiKey string) http.Header {
 	return out
 }
 
-// hopByHop names the headers of RFC 9110 section 7.6.1 that describe one
-// connection.
+// dropHopByHop deletes what describes one connection: the headers of RFC 9110
+// section 7.6.1, and those that Connection names.
+func dropHopByHop(h http.Header) {
+	for _, list := range h["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	for name := range h {
+		if hopByHop(name) {
+			delete(h, name)
+		}
+	}
+}
+
 func hopByHop(name string) bool {
 	switch http.CanonicalHeaderKey(name) {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",

@@ -16,6 +16,8 @@ const (
 	WaitForSession = 10 * time.Second
 	// loginPoll is how often a keeper that needs a login looks whether one has happened; one small file each time.
 	loginPoll = 2 * time.Second
+	// loginRetry is how often it tries again where it cannot look: tokens of CI systems come from a file or a command.
+	loginRetry = time.Minute
 	// kickPause is the least time between two tries that waiting requests cause; redialling by itself is slower.
 	kickPause = time.Second
 )
@@ -36,7 +38,7 @@ type Config struct {
 	MinBinding tunnel.Binding                           // weaker ones are refused
 	CheckRelay func(pub ed25519.PublicKey) error        // nil: any key
 	Login      func(ctx context.Context) (Login, error) // reads who is logged in
-	LoginID    func() string                            // only its ID, cheaply; nil: a refused login stays refused
+	LoginID    func() string                            // only its ID, cheaply, "" if there is none; nil: logins cannot be told apart
 	// OnUp runs after each session's handshake, OnDown when one is lost, OnNotice with words of the relay. None may block.
 	OnUp     func(*tunnel.Session)
 	OnDown   func(class tunnel.Class, err error, retry time.Duration)
@@ -79,6 +81,9 @@ func (s *Sessions) Run(ctx context.Context) error {
 		wg.Go(func() { l.run(ctx) })
 	}
 	wg.Go(func() { s.renewLoop(ctx) })
+	if s.cfg.LoginID != nil {
+		wg.Go(func() { s.watchLogin(ctx) })
+	}
 	wg.Wait()
 	return ctx.Err()
 }
@@ -116,7 +121,8 @@ type line struct {
 	mu      sync.Mutex
 	keeper  *tunnel.Keeper  // guarded by mu; nil while blocked
 	life    context.Context // guarded by mu; ends with keeper's Run, its cause is why
-	login   Login           // guarded by mu; the one keeper works with
+	next    Login           // guarded by mu; the one last tried
+	login   Login           // guarded by mu; the one live was made with
 	live    *tunnel.Session // guarded by mu; last session that came up
 	active  int             // guarded by mu; streams open
 	kicked  time.Time       // guarded by mu; last try that a waiting request caused
@@ -128,44 +134,53 @@ func newLine(cfg Config, class tunnel.Class, upped func()) *line {
 	return &line{cfg: cfg, class: class, upped: upped, retry: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
-// run works with one login until it is refused, then waits for the next.
+// run keeps a session until only a new login can help, then waits for one.
 func (l *line) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		login, err := l.cfg.Login(ctx)
-		if err == nil {
-			err = l.runLogin(ctx, login)
-		}
+		err := l.keep(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		l.cfg.Logger.Debug("no session until the next login", "class", l.class, "err", err)
-		l.set(nil, nil, login, err)
-		if l.cfg.OnDown != nil {
-			l.cfg.OnDown(l.class, err, 0)
+		refused := l.tried()
+		if l.cfg.LoginID != nil && l.cfg.LoginID() != refused {
+			continue // there has been another login meanwhile
 		}
-		l.waitForLogin(ctx, login.ID)
+		l.cfg.Logger.Debug("no session until the next login", "class", l.class, "err", err)
+		l.set(nil, nil, err)
+		l.down(err, 0)
+		l.waitForLogin(ctx, refused)
 	}
 }
 
-// runLogin keeps a session with one login. It returns only for a reason that trying again cannot mend, or at the end of ctx.
-func (l *line) runLogin(ctx context.Context, login Login) error {
+// keep returns only for a reason that trying again cannot mend, or at the end of ctx. Sessions that still drain are cut then:
+// they belong to a login that is over.
+func (l *line) keep(ctx context.Context) error {
 	life, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	k := &tunnel.Keeper{
-		Dial:   func(ctx context.Context) (*tunnel.Session, error) { return l.dial(ctx, login) },
+		Dial: func(ctx context.Context) (*tunnel.Session, error) {
+			s, err := l.dial(ctx)
+			if tunnel.IsPermanent(err) {
+				end(err)
+			}
+			return s, err
+		},
 		OnUp:   l.up,
 		OnDown: l.down,
 		Logger: l.cfg.Logger,
 	}
-	l.set(k, life, login, nil)
-	err := k.Run(ctx)
-	end(err)
+	l.set(k, life, nil)
+	err := k.Run(life)
+	if cause := context.Cause(life); cause != nil {
+		err = cause
+	}
 	return err
 }
 
-func (l *line) set(k *tunnel.Keeper, life context.Context, login Login, blocked error) {
+func (l *line) set(k *tunnel.Keeper, life context.Context, blocked error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.keeper, l.life, l.login, l.blocked = k, life, login, blocked
+	l.keeper, l.life, l.blocked = k, life, blocked
 	if k == nil {
 		l.live = nil
 	}
@@ -175,26 +190,37 @@ func (l *line) set(k *tunnel.Keeper, life context.Context, login Login, blocked 
 
 // Once makes one session and keeps nothing: for a command that asks the relay one thing and ends. Close it.
 func Once(ctx context.Context, cfg Config, class tunnel.Class) (*tunnel.Session, error) {
-	login, err := cfg.Login(ctx)
-	if err != nil {
-		return nil, err
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return (&line{cfg: cfg, class: class}).dial(ctx, login)
+	return (&line{cfg: cfg, class: class}).dial(ctx)
 }
 
-// dial makes one session. A token that the relay calls invalid is renewed once: the clocks of laptop and provider may differ.
-func (l *line) dial(ctx context.Context, login Login) (*tunnel.Session, error) {
-	s, err := l.dialWith(ctx, login, login.Token)
-	if code := tunnel.CodeOf(err); code == tunnel.CodeTokenInvalid || code == tunnel.CodeSessionExpired {
-		s, err = l.dialWith(ctx, login, login.Refresh)
+// dial makes one session with the login of this moment. A token that the relay calls invalid is renewed once: the clocks of
+// laptop and provider may differ.
+func (l *line) dial(ctx context.Context) (*tunnel.Session, error) {
+	login, err := l.cfg.Login(ctx)
+	l.mu.Lock()
+	l.next = login
+	l.mu.Unlock()
+	var s *tunnel.Session
+	if err == nil {
+		s, err = l.dialWith(ctx, login, login.Token)
+		if code := tunnel.CodeOf(err); code == tunnel.CodeTokenInvalid || code == tunnel.CodeSessionExpired {
+			s, err = l.dialWith(ctx, login, login.Refresh)
+		}
 	}
 	if err != nil && needsPerson(err) {
 		return nil, tunnel.Permanent(err)
 	}
 	return s, err
+}
+
+// tried is the ID of the login that was last tried.
+func (l *line) tried() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next.ID
 }
 
 func (l *line) dialWith(ctx context.Context, login Login, token func(context.Context) (string, error)) (*tunnel.Session, error) {
@@ -217,8 +243,7 @@ func (l *line) dialWith(ctx context.Context, login Login, token func(context.Con
 
 func (l *line) up(s *tunnel.Session) {
 	l.mu.Lock()
-	l.live = s
-	l.active = 0
+	l.live, l.login, l.active = s, l.next, 0
 	l.mu.Unlock()
 	l.upped()
 	if l.cfg.OnUp != nil {
@@ -232,9 +257,14 @@ func (l *line) down(err error, retry time.Duration) {
 	}
 }
 
-// waitForLogin returns when the stored login is another than the refused one, when somebody kicks, or at the end of ctx.
+// waitForLogin returns when the stored login is another than the refused one, when somebody kicks, or at the end of ctx. Where
+// logins cannot be told apart it returns after a while.
 func (l *line) waitForLogin(ctx context.Context, refused string) {
-	tick := time.NewTicker(loginPoll)
+	every := loginPoll
+	if l.cfg.LoginID == nil {
+		every = loginRetry
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -243,8 +273,33 @@ func (l *line) waitForLogin(ctx context.Context, refused string) {
 		case <-l.retry:
 			return
 		case <-tick.C:
-			if l.cfg.LoginID != nil && l.cfg.LoginID() != refused {
+			if l.cfg.LoginID == nil || l.cfg.LoginID() != refused {
 				return
+			}
+		}
+	}
+}
+
+// watchLogin notices logins and logouts of other processes. After a new login new streams use a new session, and the old one's end
+// in peace; after a logout nothing goes on.
+func (s *Sessions) watchLogin(ctx context.Context) {
+	tick := time.NewTicker(loginPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		id := s.cfg.LoginID()
+		for _, l := range s.lines {
+			session, login := l.current()
+			switch {
+			case session == nil || login.ID == id || session.Draining():
+			case id == "":
+				_ = session.Close(tunnel.CodeCanceled, "logged out")
+			default:
+				_ = session.GoAway("new login")
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"iap/auth"
 	"iap/tunnel"
 )
 
@@ -71,15 +72,7 @@ func TestRefusedLoginFailsAtOnceAndRecoversWithTheNext(t *testing.T) {
 	relay := newTestRelay(t, echo)
 	relay.setRefusal(&tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "revoked"})
 	cfg := relay.config()
-	var id atomic.Value
-	id.Store("1")
-	plain := cfg.Login
-	cfg.Login = func(ctx context.Context) (Login, error) {
-		l, err := plain(ctx)
-		l.ID = id.Load().(string)
-		return l, err
-	}
-	cfg.LoginID = func() string { return id.Load().(string) }
+	id := loginIn(&cfg)
 	sessions := run(t, cfg, tunnel.Bulk)
 	if _, err := sessions.Session(within(t), tunnel.Bulk); !NeedsLogin(err) || tunnel.CodeOf(err) != tunnel.CodeRevoked {
 		t.Fatalf("err = %v", err)
@@ -155,6 +148,72 @@ func TestModelsUseTheInteractiveSession(t *testing.T) {
 	for kind, want := range map[string]tunnel.Class{"model": tunnel.Interactive, "http": tunnel.Bulk, "tcp": tunnel.Bulk} {
 		if got := ClassOf(kind); got != want {
 			t.Errorf("%s uses %s", kind, got)
+		}
+	}
+}
+
+// loginIn lets a test change who is logged in.
+func loginIn(cfg *Config) *atomic.Value {
+	var id atomic.Value
+	id.Store("1")
+	plain := cfg.Login
+	cfg.Login = func(ctx context.Context) (Login, error) {
+		l, err := plain(ctx)
+		if l.ID = id.Load().(string); l.ID == "" {
+			return l, auth.ErrNotFound
+		}
+		return l, err
+	}
+	cfg.LoginID = func() string { return id.Load().(string) }
+	return &id
+}
+
+func TestNewLoginReplacesTheSessionAndRunningStreamsEndInPeace(t *testing.T) {
+	relay := newTestRelay(t, echo)
+	cfg := relay.config()
+	id := loginIn(&cfg)
+	sessions := run(t, cfg, tunnel.Bulk)
+	addr := forward(t, &Forward{Resource: "db", Kind: "tcp", Sessions: sessions})
+	c := dialLocal(t, addr)
+	ping := func() {
+		t.Helper()
+		_, _ = c.Write([]byte("a"))
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ping()
+	<-relay.came
+	id.Store("2")
+	select {
+	case <-relay.came:
+	case <-within(t).Done():
+		t.Fatal("no session with the new login")
+	}
+	ping()
+}
+
+func TestLogoutEndsWhatRuns(t *testing.T) {
+	relay := newTestRelay(t, echo)
+	cfg := relay.config()
+	id := loginIn(&cfg)
+	sessions := run(t, cfg, tunnel.Bulk)
+	s, err := sessions.Session(within(t), tunnel.Bulk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id.Store("")
+	select {
+	case <-s.Done():
+	case <-within(t).Done():
+		t.Fatal("the session goes on after the logout")
+	}
+	ctx := within(t)
+	for {
+		if _, err := sessions.Session(ctx, tunnel.Bulk); NeedsLogin(err) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -103,11 +104,13 @@ type ending struct {
 }
 
 // visible says whether a client must have noticed that the answer is not whole.
-func (e ending) visible() bool { return !e.done && e.err != nil }
+func (e ending) visible() bool {
+	return !e.done && e.err != nil && !errors.Is(e.err, context.DeadlineExceeded)
+}
 
 // stream opens a streamed chat and waits for its first token.
 func (c *caller) stream(path, body string) (*live, error) {
-	ctx, leave := context.WithCancel(c.t.Context())
+	ctx, leave := context.WithTimeout(c.t.Context(), 2*patience)
 	response, err := c.do(ctx, http.MethodPost, path, body)
 	if err != nil {
 		leave()

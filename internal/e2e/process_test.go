@@ -59,23 +59,23 @@ func baseEnv(home string) []string {
 }
 
 func (p *process) cleanup() {
-	p.stop()
+	ranToItsEnd := p.stop()
 	for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
 		if strings.Contains(p.err.text(), sign) {
 			p.t.Errorf("%s: %s\n%s", p.name, sign, p.err.text())
 		}
 	}
-	if p.t.Failed() {
+	if p.t.Failed() && !(ranToItsEnd && p.code == 0) {
 		p.t.Logf("%s ended with %d\nstdout: %s\nstderr: %s", p.name, p.code, p.out.tail(), p.err.tail())
 	}
 }
 
-// stop asks the program to end, as Ctrl-C does, and waits.
-func (p *process) stop() {
+// stop asks the program to end, as Ctrl-C does, and waits. It reports whether the program had ended before.
+func (p *process) stop() bool {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-		return
+		return true
 	default:
 	}
 	_ = p.cmd.Process.Signal(os.Interrupt) // it may have ended by itself
@@ -87,6 +87,7 @@ func (p *process) stop() {
 		p.t.Errorf("%s did not end when it was told to", p.name)
 		p.kill()
 	}
+	return false
 }
 
 // kill ends the program as a power cut would, and waits.

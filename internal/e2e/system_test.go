@@ -197,7 +197,6 @@ func (s *system) startAgent(resources map[string]string, env ...string) *agent {
 	return a
 }
 
-
 // enrol does what an operator does: a join token on the relay, iap-agent join beside the upstream.
 func (s *system) enrol(resources map[string]string, env ...string) *agent {
 	s.t.Helper()

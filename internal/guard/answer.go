@@ -66,7 +66,7 @@ func (x *exchange) request() *Request {
 	if x.resource.Kind != KindModel {
 		r.ContentLength = 0
 		if x.counted != nil {
-			r.Stream, r.ContentLength = x.counted, x.r.ContentLength
+			r.Stream, r.StopBody, r.ContentLength = x.counted, x.stopBody, x.r.ContentLength
 		}
 	}
 	return r
@@ -79,11 +79,9 @@ func (x *exchange) closeWith(ctx context.Context, body *closeOnce) (release func
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(lastWords))
-		x.endUpload()
 		body.Close()
 	})
 	return sync.OnceFunc(func() {
-		x.endUpload()
 		body.Close()
 		if !stop() {
 			<-done
@@ -91,10 +89,10 @@ func (x *exchange) closeWith(ctx context.Context, body *closeOnce) (release func
 	})
 }
 
-// endUpload frees a forwarder that waits for more of a body whose answer is over. Without it Close would wait for a
-// sender that has stopped sending.
-func (x *exchange) endUpload() {
-	if x.counted != nil && !x.counted.whole.Load() {
+// stopBody frees a forwarder that waits for more of a body whose answer is over, or never came: its sender may have
+// stopped sending.
+func (x *exchange) stopBody() {
+	if !x.counted.whole.Load() {
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now())
 	}
 }

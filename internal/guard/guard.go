@@ -91,6 +91,9 @@ type Request struct {
 	Body          []byte
 	Stream        io.Reader
 	ContentLength int64 // -1: unknown
+	// StopBody makes Reads of Stream return: a caller may send half of a body and wait. Set with Stream. Forward calls it
+	// before it waits for its own reader of Stream.
+	StopBody func()
 }
 
 // Response is an upstream's answer. The guard closes Body exactly when it is done or the context ended, possibly while

@@ -17,10 +17,11 @@ import (
 )
 
 const (
-	bulkBody     = 256 << 10        // a larger body would hold up the tokens of others on an interactive session
-	offlineRetry = 5 * time.Second  // an agent that lost its relay is back by then
-	uploadBuffer = 32 << 10         // one frame
-	openTimeout  = 10 * time.Second // to put a header on a session: longer and it is dead
+	bulkBody      = 256 << 10        // a larger body would hold up the tokens of others on an interactive session
+	offlineRetry  = 5 * time.Second  // an agent that lost its relay is back by then
+	uploadBuffer  = 32 << 10         // one frame
+	maxAnswerHead = 1 << 20          // an agent's word is no reason to fill our memory
+	openTimeout   = 10 * time.Second // to put a header on a session: longer and it is dead
 )
 
 // forward sends a request that the guard let pass to an agent and returns its
@@ -163,7 +164,9 @@ func (x *exchange) answer(ctx context.Context) (*guard.Response, error) {
 	if !reply.OK {
 		return nil, refusedByAgent(reply)
 	}
+	x.stream.LimitHead(maxAnswerHead)
 	response, err := http.ReadResponse(x.stream.Reader(), &http.Request{Method: x.request.Method})
+	x.stream.LimitHead(0)
 	if err != nil {
 		return nil, err
 	}
@@ -224,10 +227,11 @@ func (x *exchange) fail() {
 	x.join()
 }
 
-// join waits for the upload. The aborted stream fails its next write; its
-// reader is the guard's, which ends it with the request.
+// join ends the upload and waits for it. The aborted stream fails its next
+// write; StopBody frees it from a caller that has stopped sending.
 func (x *exchange) join() {
 	if x.upload != nil {
+		x.request.StopBody()
 		<-x.upload
 	}
 }

@@ -130,4 +130,3 @@ func (l *Load) mix(ctx context.Context, res *Result, n int) {
 		}
 	}
 }
-

@@ -178,6 +178,20 @@ func (r *reader) mapping(n ast.Node, what string, known []string) map[string]ast
 	return values
 }
 
+// isEmptyList recognises [], written out.
+func isEmptyList(n ast.Node) bool {
+	list, isList := n.(*ast.SequenceNode)
+	return isList && len(list.Values) == 0
+}
+
+// list returns the entries of a list that may be empty.
+func (r *reader) list(n ast.Node, what string) []ast.Node {
+	if isEmptyList(n) {
+		return nil
+	}
+	return r.sequence(n, what)
+}
+
 // sequence returns the entries of a list; an empty one is a mistake, because it
 // reads like "none" to one person and like "any" to the next.
 func (r *reader) sequence(n ast.Node, what string) []ast.Node {

@@ -66,13 +66,13 @@ func (p *grantsParser) file(root ast.Node) *Grants {
 	}
 	if n := top["grants"]; n != nil {
 		lines := map[string]int{}
-		for _, entry := range p.sequence(n, "grants") {
+		for _, entry := range p.list(n, "grants") { // [] takes everything from everybody, which must always work
 			g.List = append(g.List, p.grant(entry, lines))
 		}
 	} else if top != nil {
 		p.fail(root, `key "grants" is missing: without grants nobody may do anything`)
 	}
-	if n := top["admins"]; n != nil {
+	if n := top["admins"]; n != nil && !isEmptyList(n) {
 		g.Admins = p.selectors(n, "admins")
 		for i, entry := range g.Admins {
 			if entry.Kind == SelectAny {

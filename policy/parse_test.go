@@ -60,7 +60,6 @@ func TestMistakesAreNamedWhereTheyStand(t *testing.T) {
 		"# nothing yet\n":                                               "g.yaml: the file is empty",
 		"---\n":                                                         "g.yaml: the file is empty",
 		"admins: [\"user:corp/x\"]":                                     `key "grants" is missing`,
-		"grants: []":                                                    "g.yaml:1:9: grants must not be empty",
 		"grants:\n":                                                     "g.yaml:1:9: grants must be a list, not a missing value",
 		"grant: [x]":                                                    `g.yaml:1:1: unknown key "grant" in the grants file (did you mean "grants"?)`,
 		"- a\n":                                                         "must be a mapping, not a list",
@@ -115,7 +114,6 @@ func TestMistakesAreNamedWhereTheyStand(t *testing.T) {
 		strings.Replace(grantWith(""), "user:corp/x", "user:crop/x", 1): `no issuer is called "crop" (did you mean "corp"?)`,
 		strings.Replace(grantWith(""), "user:corp/x", "usr:corp/x", 1):  `unknown kind "usr" (did you mean "user"?)`,
 		grantWith("") + grantWith("")[len("grants:\n"):]:                `g.yaml:7:11: a grant named "a" stands on line 2 already`,
-		grantWith("") + "admins: []":                                    "admins must not be empty",
 		grantWith("") + `admins: ["any:corp"]`:                          "is a wildcard; administrators are named one by one",
 		grantWith("") + `admins: ["group:corp/*"]`:                      "principals match exactly",
 	} {
@@ -187,4 +185,14 @@ func FuzzParseGrants(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestEmptyListTakesEverythingFromEverybody(t *testing.T) {
+	g, err := ParseGrants("g.yaml", []byte("grants: []\nadmins: []\n"), []string{"corp"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(g.List) != 0 || len(g.Admins) != 0 {
+		t.Errorf("got %+v", g)
+	}
 }

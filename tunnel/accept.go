@@ -14,14 +14,15 @@ import (
 )
 
 // Accept lets a client prove who it is and begins its session. conn comes from Upgrade; Accept owns it from here on and
-// closes it if it fails. Its goroutines are not joined by Accept's caller: Session.Done says when they ended.
+// closes it if it fails. ctx bounds the handshake only. The session ends by Close or by itself; Session.Done says when
+// all that it ran has stopped.
 func Accept(ctx context.Context, conn net.Conn, cfg ServerConfig) (*Session, error) {
 	if cfg.Binding == "" {
 		cfg.Binding = BindingExporter
 	}
 	s, err := accept(ctx, conn, cfg)
 	if err != nil {
-		closeNow(conn) //nolint:errcheck // the first error counts
+		closeNow(conn) // the first error counts
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
@@ -63,10 +64,10 @@ func (x *exchange) refuse(err error) {
 	if errors.Is(err, errMalformed) || errors.Is(err, errOversized) {
 		code, text = CodeProtocolError.String(), "malformed handshake"
 	}
-	x.conn.SetWriteDeadline(time.Now().Add(closeTimeout)) //nolint:errcheck // then the peer learns nothing
-	x.write(welcome{Code: code, Message: text})           //nolint:errcheck // the same
+	x.conn.SetWriteDeadline(time.Now().Add(closeTimeout)) // then the peer learns nothing
+	x.write(welcome{Code: code, Message: text})           // the same
 	if half, ok := x.conn.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite() //nolint:errcheck // the connection closes either way
+		half.CloseWrite() // the connection closes either way
 	}
 }
 
@@ -143,7 +144,7 @@ func (x *exchange) welcome(cfg *ServerConfig, f *facts, peer Peer) error {
 
 func (cfg *ServerConfig) challenge(private *ecdh.PrivateKey) *challenge {
 	nonce := make([]byte, nonceBytes)
-	rand.Read(nonce) //nolint:errcheck // it never fails
+	rand.Read(nonce) // it never fails
 	return &challenge{
 		Binding: cfg.Binding, Nonce: nonce,
 		RelayKey:  cfg.Key.Public().(ed25519.PublicKey),

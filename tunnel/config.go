@@ -95,7 +95,7 @@ type Notice struct {
 type ServerConfig struct {
 	Key     ed25519.PrivateKey // the relay's long-term key; signs each welcome
 	Binding Binding            // default BindingExporter; never negotiated
-	Names   []string           // relay names accepted in Hello.Relay, without regard to case; a port is compared only if given here
+	Names   []string           // relay names accepted in Hello.Relay, without regard to case; a port counts only if it stands here. None accepts nobody
 
 	// Authenticate decides before the key is proven and must not change any state. It returns who the peer would be.
 	Authenticate func(ctx context.Context, hello Hello) (Peer, error)

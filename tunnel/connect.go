@@ -18,7 +18,7 @@ import (
 func Connect(ctx context.Context, conn net.Conn, cfg ClientConfig) (*Session, error) {
 	s, err := connect(ctx, conn, cfg)
 	if err != nil {
-		closeNow(conn) //nolint:errcheck // the first error counts
+		closeNow(conn) // the first error counts
 		var dial *DialError
 		if errors.As(err, &dial) {
 			return nil, err
@@ -100,7 +100,7 @@ func (cfg *ClientConfig) handshake(x *exchange, hello *Hello, private *ecdh.Priv
 		return facts{}, never, fmt.Errorf("await welcome: %w", err)
 	}
 	if w.Code != "" {
-		return facts{}, never, &Refusal{Code: knownCode(w.Code), Message: w.Message}
+		return facts{}, never, &Refusal{Code: knownCode(w.Code), Message: printable(w.Message)}
 	}
 	hash := sha256.Sum256(signed)
 	if !ed25519.Verify(c.RelayKey, welcomeTranscript(hash[:], &w), w.Signature) {
@@ -124,7 +124,7 @@ func (cfg *ClientConfig) handshake(x *exchange, hello *Hello, private *ecdh.Priv
 // judge refuses a relay that is not the one expected, or binds less than expected, before anything is signed for it.
 func (cfg *ClientConfig) judge(c *challenge) error {
 	if c.Code != "" {
-		return &Refusal{Code: knownCode(c.Code), Message: c.Message}
+		return &Refusal{Code: knownCode(c.Code), Message: printable(c.Message)}
 	}
 	if !isPublicKey(c.RelayKey) || len(c.Nonce) != nonceBytes || len(c.Ephemeral) != keyBytes {
 		return &Refusal{Code: CodeProtocolError, Message: "the relay's challenge is malformed"}
@@ -181,7 +181,7 @@ func (s *Session) startClient() error {
 		err = s.control.send(first)
 	}
 	if err != nil {
-		s.mux.Close() //nolint:errcheck // it never fails
+		s.mux.Close() // it never fails
 		<-s.writer.done
 		return fmt.Errorf("open control stream: %w", err)
 	}

@@ -93,7 +93,7 @@ func (c *controlStream) write(m controlMessage, patience time.Duration) error {
 	if err != nil {
 		return err
 	}
-	c.mux.SetWriteDeadline(time.Now().Add(patience)) //nolint:errcheck // it never fails
+	c.mux.SetWriteDeadline(time.Now().Add(patience)) // it never fails
 	for len(b) > 0 {
 		n, err := c.mux.Write(b[:min(len(b), frameBytes)])
 		if err != nil {
@@ -124,7 +124,7 @@ func (s *Session) ask(ctx context.Context, m controlMessage) (controlMessage, er
 	select {
 	case a := <-answer:
 		if a.Code != "" {
-			return a, &Refusal{Code: ParseCode(a.Code), Message: a.Text}
+			return a, &Refusal{Code: ParseCode(a.Code), Message: printable(a.Text)}
 		}
 		return a, nil
 	case <-ctx.Done():
@@ -219,17 +219,17 @@ func (s *Session) acceptControl() bool {
 func (s *Session) receive(m controlMessage) error {
 	switch m.Type {
 	case msgPing:
-		s.control.send(controlMessage{Type: msgPong, ID: m.ID}) //nolint:errcheck // who asks faster than it reads gets fewer answers
+		s.control.send(controlMessage{Type: msgPong, ID: m.ID}) // who asks faster than it reads gets fewer answers
 	case msgRefreshed, msgAnnounced:
 		s.control.answered(m)
 	case msgGoAway:
 		s.dismissed.Store(true)
 		s.drain()
 	case msgReason:
-		s.fail(&SessionError{Code: knownCode(m.Code), Reason: m.Text, Remote: true})
+		s.fail(&SessionError{Code: knownCode(m.Code), Reason: printable(m.Text), Remote: true})
 	case msgNotice:
 		if !s.relay && s.client.OnNotice != nil {
-			s.client.OnNotice(Notice{Kind: m.Kind, Text: m.Text})
+			s.client.OnNotice(Notice{Kind: printable(m.Kind), Text: printable(m.Text)})
 		}
 	case msgRefresh, msgAnnounce:
 		return s.receiveRequest(m)

@@ -48,7 +48,7 @@ func (d *Dialer) Dial(ctx context.Context) (*tls.Conn, error) {
 		err = upgradeClient(ctx, conn, hostHeader(host, port))
 	}
 	if err != nil {
-		raw.Close() //nolint:errcheck // the first error counts
+		raw.Close() // the first error counts
 		return nil, err
 	}
 	return conn, nil
@@ -158,7 +158,7 @@ func upgradeClient(ctx context.Context, conn net.Conn, host string) error {
 	if err != nil {
 		return &DialError{Stage: "upgrade", Err: overContext(ctx, err)}
 	}
-	resp.Body.Close() //nolint:errcheck // a 101 has none, and after anything else the connection goes
+	resp.Body.Close() // a 101 has none, and after anything else the connection goes
 	switch {
 	case resp.StatusCode != http.StatusSwitchingProtocols:
 		return &DialError{Stage: "upgrade", Code: upgradeCode(resp.StatusCode), Err: fmt.Errorf("the relay answered %s", resp.Status)}
@@ -184,17 +184,17 @@ func upgradeCode(status int) Code {
 
 // cutShort bounds what follows on conn by handshakeTimeout and ctx, until release.
 func cutShort(ctx context.Context, conn net.Conn) (release func()) {
-	conn.SetDeadline(time.Now().Add(handshakeTimeout)) //nolint:errcheck // shows in the next use
+	conn.SetDeadline(time.Now().Add(handshakeTimeout)) // shows in the next use
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		conn.SetDeadline(longAgo) //nolint:errcheck // a broken connection ends by itself
+		conn.SetDeadline(longAgo) // a broken connection ends by itself
 		close(cut)
 	})
 	return func() {
 		if !stop() {
 			<-cut
 		}
-		conn.SetDeadline(time.Time{}) //nolint:errcheck // shows in the next use
+		conn.SetDeadline(time.Time{}) // shows in the next use
 	}
 }
 

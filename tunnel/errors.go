@@ -3,6 +3,8 @@ package tunnel
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 )
 
 // ErrSessionLost is what every error of a dead session is: errors.Is(err, ErrSessionLost).
@@ -76,6 +78,16 @@ func (e *Refusal) Error() string {
 		return e.Code.String()
 	}
 	return e.Code.String() + ": " + e.Message
+}
+
+// printable makes a peer's text fit for a terminal and a log line: control characters could forge either.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // CodeOf finds the code in err's chain: of an AbortError, a SessionError, a DialError or a Refusal. CodeNone if it has none.

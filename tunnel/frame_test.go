@@ -255,8 +255,8 @@ func TestFramesLeaveWhole(t *testing.T) {
 	_, err := w.Write(h.append(nil))
 	must(t, err)
 	w.inject(frameHeader{kind: frameWindow, flags: flagRST, id: 9}) // between header and body
-	_, err = w.Write(body)
-	must(t, err)
+	wrote := make(chan error, 1)
+	go func() { _, err := w.Write(body); wrote <- err }()
 	got := make([]byte, 2*frameHeaderBytes+1000)
 	_, err = io.ReadFull(far, got)
 	must(t, err)
@@ -265,6 +265,7 @@ func TestFramesLeaveWhole(t *testing.T) {
 	if !first.has(flagRST) || sha256.Sum256(got[24:]) != sha256.Sum256(body) {
 		t.Fatalf("first frame %+v", first)
 	}
+	must(t, wait(t, wrote, "the write"))
 	w.finish()
 	<-w.done
 }

@@ -126,7 +126,7 @@ func (f *frameReader) takeInjected() bool {
 func (f *frameReader) calmLocked() {
 	if f.woken && !f.closed {
 		f.woken = false
-		f.conn.SetReadDeadline(time.Time{}) //nolint:errcheck // a broken connection shows in the next read
+		f.conn.SetReadDeadline(time.Time{}) // a broken connection shows in the next read
 	}
 }
 
@@ -166,7 +166,7 @@ func (f *frameReader) inject(h frameHeader) {
 	f.has.Store(true)
 	if !f.woken && !f.closed {
 		f.woken = true
-		f.conn.SetReadDeadline(longAgo) //nolint:errcheck // a broken connection wakes the reader by itself
+		f.conn.SetReadDeadline(longAgo) // a broken connection wakes the reader by itself
 	}
 }
 

@@ -90,7 +90,7 @@ func (k *Keeper) run(ctx context.Context, draining *sync.WaitGroup) error {
 			err = s.drainError()
 			draining.Go(func() { drainAndClose(ctx, s) })
 		case <-ctx.Done():
-			s.Close(CodeCanceled, "client is going away") //nolint:errcheck // it is gone either way
+			s.Close(CodeCanceled, "client is going away") // it is gone either way
 			return ctx.Err()
 		}
 		if time.Since(born) >= stableAfter {
@@ -144,8 +144,8 @@ func (k *Keeper) pause(ctx context.Context, cause error) error {
 func drainAndClose(ctx context.Context, s *Session) {
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
-	s.DrainWait(ctx)                      //nolint:errcheck // the session closes either way
-	s.Close(CodeRelayShutdown, "drained") //nolint:errcheck // it is gone either way
+	s.DrainWait(ctx)                      // the session closes either way
+	s.Close(CodeRelayShutdown, "drained") // it is gone either way
 }
 
 func (s *Session) drainError() error {

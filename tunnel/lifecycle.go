@@ -67,7 +67,7 @@ func (w *watchdog) check(s *Session, now time.Time) time.Duration {
 	left := s.patience() - now.Sub(heard)
 	if left <= 0 {
 		w.pinged = now
-		s.control.send(controlMessage{Type: msgPing}) //nolint:errcheck // a full queue is a sign of life being asked for
+		s.control.send(controlMessage{Type: msgPing}) // a full queue is a sign of life being asked for
 		return next
 	}
 	return min(next, left)
@@ -89,12 +89,12 @@ func (s *Session) takeDown() {
 	if failure != nil {
 		s.table.lose(failure)
 		if goodbye {
-			late := time.AfterFunc(closeTimeout, func() { closeNow(s.conn) }) //nolint:errcheck // a last resort
+			late := time.AfterFunc(closeTimeout, func() { closeNow(s.conn) }) // a last resort
 			s.sayGoodbye(failure)
 			late.Stop()
 		}
 	}
-	s.mux.Close() //nolint:errcheck // it never fails
+	s.mux.Close() // it never fails
 	<-s.writer.done
 	timer := time.NewTimer(reasonGrace)
 	select {
@@ -152,7 +152,7 @@ func (s *Session) sayGoodbye(why *SessionError) {
 		return
 	}
 	if half, ok := s.conn.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite() //nolint:errcheck // the connection closes either way
+		half.CloseWrite() // the connection closes either way
 	}
 	select {
 	case <-s.mux.CloseChan():

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -49,6 +50,35 @@ func readMessage(r io.Reader, v any, limit int) (size int, err error) {
 		return 0, fmt.Errorf("read message: %w", errMalformed)
 	}
 	return lengthBytes + int(n), nil
+}
+
+// peekMessage is readMessage without a copy of the message, where it fits into r's buffer. A read that a deadline cuts
+// short loses nothing: the next call begins anew.
+func peekMessage(r *bufio.Reader, v any, limit int) error {
+	head, err := r.Peek(lengthBytes)
+	if err != nil {
+		if errors.Is(err, io.EOF) && len(head) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	n := int64(binary.BigEndian.Uint32(head))
+	if n > int64(limit) || lengthBytes+n > int64(r.Size()) {
+		_, err := readMessage(r, v, limit)
+		return err
+	}
+	text, err := r.Peek(lengthBytes + int(n))
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	if err := json.Unmarshal(text[lengthBytes:], v); err != nil {
+		return fmt.Errorf("read message: %w", errMalformed)
+	}
+	_, err = r.Discard(len(text))
+	return err
 }
 
 var errMalformed = errors.New("malformed message")

@@ -45,13 +45,13 @@ func (d *Dialer) dialProxy(ctx context.Context, proxy *url.URL, target string) (
 	if proxy.Scheme == "https" {
 		secure := tls.Client(conn, &tls.Config{ServerName: proxy.Hostname(), MinVersion: tls.VersionTLS12})
 		if err := secure.HandshakeContext(ctx); err != nil {
-			conn.Close() //nolint:errcheck // the first error counts
+			conn.Close() // the first error counts
 			return nil, &DialError{Stage: "proxy", Err: fmt.Errorf("secure proxy %s: %w", proxy.Host, explainTLS(err))}
 		}
 		tunnel = secure
 	}
 	if err := connectThrough(ctx, tunnel, proxy, target); err != nil {
-		conn.Close() //nolint:errcheck // the first error counts
+		conn.Close() // the first error counts
 		return nil, err
 	}
 	return tunnel, nil
@@ -73,7 +73,7 @@ func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, target s
 	if err != nil {
 		return &DialError{Stage: "proxy", Err: overContext(ctx, err)}
 	}
-	resp.Body.Close() //nolint:errcheck // an answer to CONNECT has none that matters
+	resp.Body.Close() // an answer to CONNECT has none that matters
 	switch {
 	case resp.StatusCode == http.StatusProxyAuthRequired:
 		return &DialError{Stage: "proxy", Code: CodeProxyAuthRequired, Err: fmt.Errorf("proxy %s wants credentials", proxy.Host)}

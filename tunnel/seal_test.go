@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -233,6 +234,10 @@ func FuzzReadHeader(f *testing.F) {
 		var h Header
 		if _, err := readMessage(bytes.NewReader(b), &h, headerBytes); err != nil {
 			return
+		}
+		var peeked Header
+		if err := peekMessage(bufio.NewReader(bytes.NewReader(b)), &peeked, headerBytes); err != nil {
+			t.Fatalf("read but not peeked: %v", err)
 		}
 		again, err := appendMessage(nil, h, 4*headerBytes)
 		if err != nil {

@@ -91,11 +91,11 @@ func abortCode(ctx context.Context) Code {
 
 // firstHeader reads the header that opens a stream.
 func (st *Stream) firstHeader() (Header, error) {
-	st.SetReadDeadline(time.Now().Add(headerTimeout)) //nolint:errcheck // it never fails
+	st.SetReadDeadline(time.Now().Add(headerTimeout)) // it never fails
 	h, err := st.ReadHeader(context.Background())
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		st.Abort(CodeTimeout)
 	}
-	st.SetReadDeadline(time.Time{}) //nolint:errcheck // it never fails
+	st.SetReadDeadline(time.Time{}) // it never fails
 	return h, err
 }

@@ -325,8 +325,8 @@ func TestNoticeArrives(t *testing.T) {
 	got := make(chan Notice, 1)
 	cfg.OnNotice = func(n Notice) { got <- n }
 	_, server := r.connect(t, cfg)
-	must(t, server.Notify(Notice{Kind: "policy", Text: "hello"}))
-	if n := wait(t, got, "the notice"); n.Text != "hello" {
+	must(t, server.Notify(Notice{Kind: "policy", Text: "hel\x1blo"}))
+	if n := wait(t, got, "the notice"); n.Text != "hel lo" {
 		t.Fatal(n)
 	}
 }

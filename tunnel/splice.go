@@ -26,8 +26,8 @@ func TCP(c *net.TCPConn) HalfConn { return tcpHalf{c} }
 type tcpHalf struct{ *net.TCPConn }
 
 func (h tcpHalf) Abort(Code) {
-	h.SetLinger(0) //nolint:errcheck // a closed connection is aborted
-	h.Close()      //nolint:errcheck // the same
+	h.SetLinger(0) // a closed connection is aborted
+	h.Close()      // the same
 }
 
 // Spliced counts the bytes that were handed on.
@@ -90,8 +90,6 @@ const (
 )
 
 // busyBuffers are shared by all splices of the process; they hold nothing between two uses.
-//
-//nolint:gochecknoglobals // a pool is worth having only if it is one
 var busyBuffers = sync.Pool{New: func() any { return new([pumpBusy]byte) }}
 
 // A waiter can wait for bytes without a buffer to put them in.

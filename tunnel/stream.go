@@ -15,8 +15,6 @@ import (
 )
 
 // longAgo is a deadline that has passed.
-//
-//nolint:gochecknoglobals // never written
 var longAgo = time.Unix(1, 0)
 
 // A Stream is one stream of a session: a net.Conn with three ends that cannot be confused. CloseWrite is a clean end of
@@ -63,7 +61,7 @@ type Stream struct {
 	limited bool // LimitHead; owned by the one who reads
 	budget  int  // what Reader may still take in; owned by the one who reads
 
-	lastIn, lastOut uint64 // sequence numbers of sealed headers; owned by the one who reads, writes headers
+	lastIn uint64 // number of the last sealed header; owned by the one who reads headers
 }
 
 // ID is the stream's number on its session. The opener's side decides whether it is odd.
@@ -192,7 +190,7 @@ func (st *Stream) aborted() error {
 	if err == nil {
 		return nil
 	}
-	if abort, ok := (*err).(*AbortError); ok { //nolint:errorlint // stored by us, unwrapped
+	if abort, ok := (*err).(*AbortError); ok { // stored by us, unwrapped
 		return abort
 	}
 	return nil
@@ -249,7 +247,7 @@ func (st *Stream) CloseWrite() error {
 	if st.writeDone.Swap(true) {
 		return nil
 	}
-	st.mux.Close() //nolint:errcheck // it never fails; what matters is below
+	st.mux.Close() // it never fails; what matters is below
 	return st.Err()
 }
 
@@ -261,7 +259,7 @@ func (st *Stream) Close() error {
 		return nil
 	}
 	st.interruptRead()
-	st.CloseWrite() //nolint:errcheck // a stream that is over is closed
+	st.CloseWrite() // a stream that is over is closed
 	t := st.session.table
 	t.mu.Lock()
 	st.drained = true
@@ -334,7 +332,7 @@ func (st *Stream) interrupt() {
 	defer st.deadlines.Unlock()
 	st.interrupted = true
 	if st.mux != nil {
-		st.mux.SetDeadline(longAgo) //nolint:errcheck // it never fails
+		st.mux.SetDeadline(longAgo) // it never fails
 	}
 }
 
@@ -342,7 +340,7 @@ func (st *Stream) interruptRead() {
 	st.deadlines.Lock()
 	defer st.deadlines.Unlock()
 	st.readClosed = true
-	st.mux.SetReadDeadline(longAgo) //nolint:errcheck // it never fails
+	st.mux.SetReadDeadline(longAgo) // it never fails
 }
 
 // attach gives a claimed stream its yamux half.
@@ -351,13 +349,13 @@ func (st *Stream) attach(mux *yamux.Stream) {
 	defer st.deadlines.Unlock()
 	st.mux = mux
 	if st.interrupted {
-		mux.SetDeadline(longAgo) //nolint:errcheck // it never fails
+		mux.SetDeadline(longAgo) // it never fails
 	}
 }
 
 // SetDeadline sets both deadlines. A deadline in the past frees blocked calls; zero means none.
 func (st *Stream) SetDeadline(at time.Time) error {
-	st.SetReadDeadline(at) //nolint:errcheck // it never fails
+	st.SetReadDeadline(at) // it never fails
 	return st.SetWriteDeadline(at)
 }
 

@@ -79,8 +79,11 @@ func (st *Stream) WriteReply(r Reply, payload []byte) error {
 }
 
 func (st *Stream) writeMessage(v any, payload []byte) error {
-	b, _ := st.session.buffers.Get().([]byte)
-	b, err := appendMessage(b[:0], v, headerBytes)
+	pooled, _ := st.session.buffers.Get().(*[]byte)
+	if pooled == nil {
+		pooled = new([]byte)
+	}
+	b, err := appendMessage((*pooled)[:0], v, headerBytes)
 	if err != nil {
 		return err
 	}
@@ -92,8 +95,8 @@ func (st *Stream) writeMessage(v any, payload []byte) error {
 	if err == nil && len(payload) > 0 {
 		_, err = st.Write(payload)
 	}
-	//nolint:staticcheck // a slice in a pool costs one small allocation, which is less than the buffer
-	st.session.buffers.Put(b)
+	*pooled = b
+	st.session.buffers.Put(pooled)
 	return err
 }
 
@@ -131,7 +134,7 @@ func (st *Stream) readMessage(ctx context.Context, v any) error {
 		stop := st.readUntil(ctx)
 		defer stop()
 	}
-	_, err := readMessage(st.bufferedReader(), v, headerBytes)
+	err := peekMessage(st.bufferedReader(), v, headerBytes)
 	switch {
 	case err == nil || errors.Is(err, io.EOF):
 		return err
@@ -148,13 +151,13 @@ func (st *Stream) readMessage(ctx context.Context, v any) error {
 func (st *Stream) readUntil(ctx context.Context) (stop func()) {
 	cut := make(chan struct{})
 	release := context.AfterFunc(ctx, func() {
-		st.SetReadDeadline(longAgo) //nolint:errcheck // it never fails
+		st.SetReadDeadline(longAgo) // it never fails
 		close(cut)
 	})
 	return func() {
 		if !release() {
 			<-cut
-			st.SetReadDeadline(time.Time{}) //nolint:errcheck // it never fails
+			st.SetReadDeadline(time.Time{}) // it never fails
 		}
 	}
 }

@@ -150,7 +150,7 @@ func sealKey(private *ecdh.PrivateKey, peer, transcriptHash []byte) ([]byte, err
 
 func newSessionID() string {
 	var id [idBytes]byte
-	rand.Read(id[:]) //nolint:errcheck // it never fails
+	rand.Read(id[:]) // it never fails
 	return hex.EncodeToString(id[:])
 }
 

@@ -56,13 +56,13 @@ type upgradedConn struct {
 }
 
 func (u *upgradedConn) begin() error {
-	u.SetDeadline(time.Now().Add(handshakeTimeout)) //nolint:errcheck // shows in the write
+	u.SetDeadline(time.Now().Add(handshakeTimeout)) // shows in the write
 	if u.ahead.Buffered() == 0 {
 		u.ahead = nil
 	}
 	const answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + Protocol + "\r\n\r\n"
 	if _, err := io.WriteString(u.Conn, answer); err != nil {
-		u.Close() //nolint:errcheck // the first error counts
+		u.Close() // the first error counts
 		return fmt.Errorf("upgrade: %w", err)
 	}
 	return nil

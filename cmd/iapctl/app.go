@@ -54,8 +54,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer, environ []str
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = errCanceled
 	}
-	f := failureOf(err)
-	a.printFailure(f)
+	f := *failureOf(err)
+	f.next = a.inProfile(f.next)
+	a.printFailure(&f)
 	return f.exit()
 }
 
@@ -108,7 +109,7 @@ func (a *app) root() *cobra.Command {
 		},
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
+	root.SetHelpCommand(helpCommand(root))
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagFailure(cmd, err) })
 	flags := root.PersistentFlags()
@@ -244,4 +245,13 @@ func firstOf(values ...string) string {
 		}
 	}
 	return ""
+}
+
+// inProfile makes a command to type mean the profile that was chosen by flag, and not the current one.
+func (a *app) inProfile(command string) string {
+	rest, ok := strings.CutPrefix(command, "iapctl ")
+	if !ok || a.profileName == "" || strings.HasPrefix(rest, "--profile") || strings.HasPrefix(rest, "profile ") {
+		return command
+	}
+	return "iapctl --profile " + clean(a.profileName) + " " + rest
 }

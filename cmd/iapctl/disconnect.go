@@ -53,19 +53,9 @@ func (a *app) disconnect(ctx context.Context, names []string, all bool) error {
 			names = append(names, run.Resource)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
-	var ended []string
-	for _, name := range names {
-		found, err := registry.Stop(ctx, name)
-		if err != nil {
-			return &failure{code: "disconnect_failed", what: fmt.Sprintf("the process that serves %s does not end", clean(name)), next: "iapctl status", cause: err}
-		}
-		if found {
-			ended = append(ended, name)
-		} else {
-			a.say("%s is not connected.", clean(name))
-		}
+	ended, err := a.stop(ctx, registry, names)
+	if err != nil {
+		return err
 	}
 	if len(ended) == 0 {
 		if len(names) == 0 {
@@ -77,6 +67,25 @@ func (a *app) disconnect(ctx context.Context, names []string, all bool) error {
 		return nil
 	}
 	return a.done("disconnect", "Disconnected: "+strings.Join(cleanEach(ended), ", ")+".", ended...)
+}
+
+// stop ends the connects of the named resources and returns those there were.
+func (a *app) stop(ctx context.Context, registry connect.Registry, names []string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	var ended []string
+	for _, name := range names {
+		found, err := registry.Stop(ctx, name)
+		if err != nil {
+			return nil, &failure{code: "disconnect_failed", what: fmt.Sprintf("the process that serves %s does not end", clean(name)), next: "iapctl status", cause: err}
+		}
+		if found {
+			ended = append(ended, name)
+		} else {
+			a.say("%s is not connected.", clean(name))
+		}
+	}
+	return ended, nil
 }
 
 func runNames(runs []connect.Running) string {

@@ -67,7 +67,7 @@ func (a *app) printEnv(resource, shell string) error {
 	}
 	fmt.Fprint(a.out, lines)
 	if !connected {
-		a.say("%s is not connected right now. Next: iapctl connect %s --detach", clean(resource), clean(resource))
+		a.say("%s is not connected right now. Next: %s", clean(resource), a.inProfile("iapctl connect "+clean(resource)+" --detach"))
 	}
 	return nil
 }

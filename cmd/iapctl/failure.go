@@ -118,6 +118,8 @@ func failureOf(err error) *failure {
 		return &failure{code: "config_invalid", what: clean(file.Error()), next: "correct the file, then try again", cause: err}
 	case errors.As(err, &taken):
 		return &failure{code: "port_taken", what: fmt.Sprintf("port %d is taken (%s)", taken.Port, clean(taken.Owner.String())), next: "choose another --port, or leave it out", cause: err}
+	case errors.Is(err, connect.ErrAlreadyRunning):
+		return &failure{code: "already_connected", what: "another process is just connecting the same resource", next: "iapctl status", cause: err}
 	case errors.Is(err, auth.ErrNotFound):
 		return &failure{code: "login_required", what: "nobody is logged in here", next: "iapctl login", cause: err}
 	case errors.Is(err, profile.ErrUnknown), errors.Is(err, profile.ErrName):

@@ -58,6 +58,21 @@ func group(use, short, long string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
+// helpCommand is the word help in front of a command, for hands that type it.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Show the help of a command", Hidden: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(root, args[0])
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
+}
+
 // plainUseLines takes cobra's "[flags]" from the end of the usage lines: flags stand below them.
 func plainUseLines(cmd *cobra.Command) {
 	cmd.DisableFlagsInUseLine = true

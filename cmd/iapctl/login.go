@@ -269,10 +269,10 @@ func (a *app) reportLogin(p *profile.Profile, store auth.Store, stamp *profile.L
 	a.say("%s Logged in to %s as %s (%s).", a.ui.err.good.Render("✓"), clean(p.Settings.Relay), a.ui.err.bold.Render(name), clean(who.Principal))
 	a.say("  Credentials are kept in %s.", clean(store.Where()))
 	if who.Grants == 0 {
-		a.say("\nNo grant names you yet. Give the lines of this to the relay's operator:\n\n  iapctl whoami")
+		a.say("\nNo grant names you yet. Give the lines of this to the relay's operator:\n\n  %s", a.inProfile("iapctl whoami"))
 		return nil
 	}
-	a.say("\nNext: %s", a.ui.err.bold.Render("iapctl resources"))
+	a.say("\nNext: %s", a.ui.err.bold.Render(a.inProfile("iapctl resources")))
 	return nil
 }
 

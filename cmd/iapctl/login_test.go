@@ -18,8 +18,15 @@ func TestIssuerIsTheAskedTheRememberedOrTheOnlyOne(t *testing.T) {
 		asked, remembered string
 		want              string // empty: an error
 	}{
-		{one, "", "", "corp"}, {two, "", "", ""}, {two, "lab", "corp", "lab"}, {two, "", "lab", "lab"},
-		{two, "nope", "lab", ""}, {one, "nope", "", ""}, {one, "", "gone", "corp"}, {two, "", "gone", ""}, {nil, "", "", ""},
+		{one, "", "", "corp"},
+		{two, "", "", ""},
+		{two, "lab", "corp", "lab"},
+		{two, "", "lab", "lab"},
+		{two, "nope", "lab", ""},
+		{one, "nope", "", ""},
+		{one, "", "gone", "corp"},
+		{two, "", "gone", ""},
+		{nil, "", "", ""},
 	} {
 		got, err := chooseIssuer(c.list, c.asked, c.remembered)
 		if got.Name != c.want || (err == nil) != (c.want != "") {

@@ -24,7 +24,7 @@ type ui struct {
 	spin     bool // stderr is a terminal: spinners may turn
 }
 
-type styles struct{ bold, dim, good, bad lipgloss.Style }
+type styles struct{ plain, bold, dim, good, bad lipgloss.Style }
 
 func (a *app) newUI() ui {
 	plain := a.noColor || a.env("NO_COLOR") != "" || a.env("TERM") == "dumb" || a.output == "json"
@@ -37,17 +37,14 @@ func (a *app) newUI() ui {
 
 func stylesFor(w io.Writer, plain bool) styles {
 	r := lipgloss.NewRenderer(w)
+	s := r.NewStyle
+	r.SetColorProfile(termenv.ANSI)
 	if plain || !terminal(w) {
 		r.SetColorProfile(termenv.Ascii)
-	} else {
-		r.SetColorProfile(termenv.ANSI)
-	}
-	s := r.NewStyle
-	if plain || !terminal(w) {
-		return styles{bold: s(), dim: s(), good: s(), bad: s()}
+		return styles{plain: s(), bold: s(), dim: s(), good: s(), bad: s()}
 	}
 	return styles{
-		bold: s().Bold(true), dim: s().Faint(true),
+		plain: s(), bold: s().Bold(true), dim: s().Faint(true),
 		good: s().Foreground(lipgloss.Color("2")), bad: s().Foreground(lipgloss.Color("1")).Bold(true),
 	}
 }
@@ -113,7 +110,7 @@ func (a *app) table(heading []string, rows [][]string) {
 	}
 	a.row(a.ui.out.dim, heading, widths, used)
 	for _, row := range rows {
-		a.row(lipgloss.NewStyle(), row, widths, used)
+		a.row(a.ui.out.plain, row, widths, used)
 	}
 }
 

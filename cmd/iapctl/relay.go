@@ -12,7 +12,6 @@ import (
 	"os"
 	"time"
 
-	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/config"
 	"iap/internal/connect"
@@ -107,70 +106,6 @@ func (a *app) connectConfig(p *profile.Profile) (connect.Config, error) {
 	return cfg, nil
 }
 
-// loginID tells one login from the next without opening the keyring.
-func loginID(p *profile.Profile) string {
-	state, err := p.State()
-	if err != nil || state.Login == nil {
-		return ""
-	}
-	return state.Login.ID
-}
-
-// external reports whether tokens come from outside, as in CI.
-func (a *app) external() bool {
-	return a.env("IAP_TOKEN_FILE") != "" || a.env("IAP_TOKEN_COMMAND") != ""
-}
-
-// loginReader reads who is logged in, anew at each call. With a token from outside the key lives as long as the process.
-func (a *app) loginReader(p *profile.Profile) func(context.Context) (connect.Login, error) {
-	if a.external() {
-		key, keyErr := auth.NewKey()
-		source := auth.NewSource(auth.SourceConfig{
-			TokenFile: a.env("IAP_TOKEN_FILE"), TokenCommand: a.env("IAP_TOKEN_COMMAND"), Logger: a.logger(),
-		})
-		return func(context.Context) (connect.Login, error) {
-			return connect.Login{ID: "external", Key: key, Token: source.Token, Refresh: source.Refresh}, keyErr
-		}
-	}
-	return func(ctx context.Context) (connect.Login, error) {
-		state, err := p.State()
-		if err != nil {
-			return connect.Login{}, err
-		}
-		if state.Login == nil {
-			return connect.Login{}, auth.ErrNotFound
-		}
-		store := a.store(p)
-		credentials, err := store.Load(ctx, p.Name)
-		if err != nil {
-			return connect.Login{ID: state.Login.ID}, err
-		}
-		source := a.storeSource(p, store, state.Login)
-		return connect.Login{ID: state.Login.ID, Key: credentials.Key, Token: source.Token, Refresh: source.Refresh}, nil
-	}
-}
-
-func (a *app) store(p *profile.Profile) auth.Store {
-	return auth.OpenStore(p.CredentialsDir(), a.env("IAP_KEYRING") != "off", a.logger())
-}
-
-func (a *app) storeSource(p *profile.Profile, store auth.Store, l *profile.Login) *auth.Source {
-	return auth.NewSource(auth.SourceConfig{
-		Store: store, LockDir: p.CredentialsDir(), Name: p.Name, Login: a.providerLogin(l), Logger: a.logger(),
-	})
-}
-
-// providerLogin is the provider as it was at login, so that renewing and revoking need no word from the relay.
-func (a *app) providerLogin(l *profile.Login) *auth.Login {
-	out := &auth.Login{
-		Issuer: l.IssuerURL, ClientID: l.ClientID, ClientSecret: l.ClientSecret, Scopes: l.Scopes, Pick: l.Pick, Logger: a.logger(),
-	}
-	if l.Audience != "" {
-		out.Params = map[string]string{"audience": l.Audience}
-	}
-	return out
-}
-
 // withSession runs f with one session to the relay and closes it.
 func (a *app) withSession(ctx context.Context, p *profile.Profile, f func(context.Context, *tunnel.Session) error) error {
 	cfg, err := a.connectConfig(p)
@@ -183,7 +118,8 @@ func (a *app) withSession(ctx context.Context, p *profile.Profile, f func(contex
 	if err != nil {
 		return err
 	}
-	defer session.Close(tunnel.CodeCanceled, "done")
+	defer func() { _ = session.Close(tunnel.CodeCanceled, "done") }()
+	session.SetActive(true)
 	if err := p.Remember(ctx, session.PublicKey(), string(session.Binding())); err != nil {
 		return err
 	}

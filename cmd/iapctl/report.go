@@ -65,10 +65,13 @@ func (a *app) reportOne(doc connectDocument, c connectionDocument) {
 	use := c.OpenAI
 	if use != "" {
 		use = "export OPENAI_BASE_URL=" + use
+		if c.LocalKey != "" {
+			use += "\nexport OPENAI_API_KEY=" + c.LocalKey
+		}
 	}
 	end := "Ctrl-C ends it"
 	if doc.Detached || c.Already {
-		end = "iapctl disconnect " + clean(c.Resource)
+		end = a.inProfile("iapctl disconnect " + clean(c.Resource))
 	}
 	a.pairs(
 		a.out, s, 2,

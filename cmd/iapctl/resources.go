@@ -45,7 +45,7 @@ func (a *app) resources(ctx context.Context) error {
 		return err
 	}
 	if len(list) == 0 {
-		a.say("You may reach nothing yet. Give the lines of this to the relay's operator:\n\n  iapctl whoami")
+		a.say("You may reach nothing yet. Give the lines of this to the relay's operator:\n\n  %s", a.inProfile("iapctl whoami"))
 		return nil
 	}
 	var rows [][]string

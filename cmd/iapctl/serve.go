@@ -136,7 +136,7 @@ func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOption
 	}
 	watch := a.newWatch(ctx, p)
 	cfg.OnUp, cfg.OnDown, cfg.OnNotice = watch.up, watch.down, watch.notice
-	sessions := connect.NewSessions(cfg, classesOf(all)...)
+	sessions := connect.NewSessions(cfg, tunnel.Interactive, tunnel.Bulk)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -183,7 +183,9 @@ func (a *app) serveOne(ctx context.Context, s *served, sessions *connect.Session
 	if err := f.Serve(ctx, s.bound); err != nil {
 		a.logger().Error("listener ended", "resource", s.resource.Name, "err", err)
 	}
-	cancel()
+	if s.claim != nil {
+		_ = s.claim.Release() // whoever disconnected it waits for this
+	}
 }
 
 // ready waits for the first session, makes the run findable and reports it.
@@ -215,6 +217,7 @@ func (a *app) ready(ctx context.Context, p *profile.Profile, sessions *connect.S
 	return doc, a.reportConnected(doc)
 }
 
+// classesOf are the sessions that the resources use.
 func classesOf(all []*served) []tunnel.Class {
 	var classes []tunnel.Class
 	seen := map[tunnel.Class]bool{}

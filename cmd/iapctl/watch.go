@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type watch struct {
 	mu    sync.Mutex
 	begun bool                  // guarded by mu; before, failures are the command's own
 	away  map[tunnel.Class]bool // guarded by mu
+	login bool                  // guarded by mu; the person was told that a login is needed
 	told  bool                  // guarded by mu; that another user was turned away
 }
 
@@ -45,12 +47,16 @@ func (w *watch) up(s *tunnel.Session) {
 	was := len(w.away)
 	delete(w.away, s.Class())
 	if w.begun && was > 0 && len(w.away) == 0 {
+		w.login = false
 		w.app.say("%s The relay is back.", w.app.ui.err.good.Render("✓"))
 	}
 }
 
-// down is called for each failed try: only the first of an outage is told.
+// down is called for each failed try: only the first of an outage is told, and that a login is needed.
 func (w *watch) down(class tunnel.Class, err error, _ time.Duration) {
+	if replaced(err) {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.begun || w.ctx.Err() != nil {
@@ -58,14 +64,21 @@ func (w *watch) down(class tunnel.Class, err error, _ time.Duration) {
 	}
 	first := len(w.away) == 0
 	w.away[class] = true
-	if !first {
-		return
+	bad := w.app.ui.err.bad.Render("!")
+	switch {
+	case connect.NeedsLogin(err) && !w.login:
+		w.login = true
+		w.app.say("%s A new login is needed; connections go on by themselves after it.\n  Next: %s", bad, w.app.inProfile("iapctl login"))
+	case first:
+		w.app.say("%s %s.\n  Trying again; requests wait up to %d seconds.", bad, capital(failureOf(err).what), int(connect.WaitForSession.Seconds()))
 	}
-	if connect.NeedsLogin(err) {
-		w.app.say("%s A new login is needed; connections go on by themselves after it.\n  Next: iapctl login", w.app.ui.err.bad.Render("!"))
-		return
-	}
-	w.app.say("%s %s.\n  Trying again; requests wait up to %d seconds.", w.app.ui.err.bad.Render("!"), capital(failureOf(err).what), int(connect.WaitForSession.Seconds()))
+}
+
+// replaced reports whether a session ended in order: because of a login or logout here, or because the relay drains it while the
+// next one comes up. Should that fail, it is told then.
+func replaced(err error) bool {
+	var lost *tunnel.SessionError
+	return errors.As(err, &lost) && (lost.Code == tunnel.CodeCanceled || lost.Code == tunnel.CodeRelayShutdown)
 }
 
 func (w *watch) notice(n tunnel.Notice) {

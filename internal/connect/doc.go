@@ -4,12 +4,14 @@
 //
 // The parts, by file:
 //
-//	sessions.go   two sessions to the relay, opened ahead of need and renewed in place
+//	sessions.go   two sessions to the relay, opened ahead of need; line.go keeps each of them
+//	renew.go      their renewal in place; loginwatch.go notices logins and logouts
 //	ports.go      which local port a resource has, and who sits on it if it is taken
 //	peer*.go      whose process is at the other end of a loopback connection
 //	forward.go    listener → stream → splice
 //	refuse.go     what an application reads when there is no session, in the protocol it speaks
-//	detach*.go    connects in the background, and the files they are found by
+//	detach*.go    connects in the background
+//	running.go    the files by which other processes find and stop a connect
 //
 // Nothing here parses the application's requests beyond the first line, and that only to shape an error: the rules for Host,
 // Origin and the local key travel to the relay in the stream's header and are applied there to every request.

@@ -34,6 +34,7 @@ type Forward struct {
 	Local           *tunnel.Local // rules of this listener, which the relay applies to every request
 	AllowOtherUsers bool          // do not ask whose process connects
 	MaxConns        int           // 0: MaxConns
+	Wait            time.Duration // how long a request waits for a session; 0: WaitForSession
 	Logger          *slog.Logger  // nil: silent
 	OnOtherUser     func()        // a connection of another user was closed; may be called often
 }
@@ -180,12 +181,16 @@ type opened struct {
 // open waits for a session and opens a stream whose header and first payload leave in one write. It does not try twice:
 // after a failed write nobody knows what arrived.
 func (f *Forward) open(ctx context.Context, payload []byte) (opened, error) {
-	return f.Sessions.open(ctx, ClassOf(f.Kind), tunnel.Header{Resource: f.Resource, Kind: f.Kind, Local: f.Local}, payload)
+	limit := f.Wait
+	if limit == 0 {
+		limit = WaitForSession
+	}
+	wait, cancel := context.WithTimeoutCause(ctx, limit, ErrNoSession)
+	defer cancel()
+	return f.Sessions.open(wait, ClassOf(f.Kind), tunnel.Header{Resource: f.Resource, Kind: f.Kind, Local: f.Local}, payload)
 }
 
-func (s *Sessions) open(ctx context.Context, class tunnel.Class, h tunnel.Header, payload []byte) (opened, error) {
-	wait, cancel := context.WithTimeoutCause(ctx, WaitForSession, ErrNoSession)
-	defer cancel()
+func (s *Sessions) open(wait context.Context, class tunnel.Class, h tunnel.Header, payload []byte) (opened, error) {
 	session, err := s.Session(wait, class)
 	if err != nil {
 		return opened{}, fmt.Errorf("wait for a session: %w", err)

@@ -122,11 +122,22 @@ func (r PortRequest) candidates() []int {
 // addrs are both loopback families and what was asked for besides.
 func (r PortRequest) addrs() []netip.Addr {
 	for _, a := range r.Extra {
-		if a.IsUnspecified() {
-			return []netip.Addr{a} // holds the loopback addresses already
+		switch {
+		case a.IsUnspecified() && a.Is4():
+			return []netip.Addr{a, netip.IPv6Loopback()} // holds 127.0.0.1 already
+		case a.IsUnspecified():
+			return []netip.Addr{a} // and this holds both
 		}
 	}
 	return append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}, r.Extra...)
+}
+
+// network keeps 0.0.0.0 from meaning IPv6 too.
+func network(a netip.Addr) string {
+	if a.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
 }
 
 // listenAll listens on every address at the same port; port 0 is chosen by the first. Of the two loopback families one may be
@@ -136,7 +147,7 @@ func listenAll(ctx context.Context, addrs []netip.Addr, port int) (*Bound, error
 	var lc net.ListenConfig
 	for _, a := range addrs {
 		at := netip.AddrPortFrom(a, uint16(b.Port))
-		l, err := lc.Listen(ctx, "tcp", at.String())
+		l, err := lc.Listen(ctx, network(a), at.String())
 		switch {
 		case err == nil:
 			b.Listeners = append(b.Listeners, l)

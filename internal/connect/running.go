@@ -20,6 +20,8 @@ import (
 const (
 	stopPoll     = 500 * time.Millisecond // how soon a connect notices that it was asked to stop; one stat each
 	waitPoll     = 50 * time.Millisecond
+	claimWait    = 200 * time.Millisecond // another process that only looks holds the lock for microseconds
+	claimPoll    = 10 * time.Millisecond
 	maxRunFile   = 64 << 10
 	maxPlainName = 100 // longer resource names are hashed into their file's name
 )
@@ -81,12 +83,12 @@ func (r Registry) Claim(resource, id string) (*Claim, error) {
 		return nil, fmt.Errorf("make directory %s: %w", r.Dir, err)
 	}
 	lock := flock.New(r.lockFile(resource), flock.SetPermissions(0o600))
-	ok, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", r.lockFile(resource), err)
-	}
-	if !ok {
+	ctx, cancel := context.WithTimeout(context.Background(), claimWait)
+	defer cancel()
+	if ok, err := lock.TryLockContext(ctx, claimPoll); errors.Is(err, context.DeadlineExceeded) {
 		return nil, ErrAlreadyRunning
+	} else if err != nil || !ok {
+		return nil, fmt.Errorf("lock %s: %w", r.lockFile(resource), err)
 	}
 	return &Claim{registry: r, resource: resource, id: id, lock: lock}, nil
 }
@@ -126,7 +128,7 @@ func (c *Claim) Wait(ctx context.Context) {
 	}
 }
 
-// Release gives the right back and removes the file.
+// Release gives the right back and removes the file. A second call does nothing.
 func (c *Claim) Release() error {
 	if run, err := c.registry.read(c.resource); err == nil && run.ID == c.id {
 		_ = os.Remove(c.registry.runFile(c.resource))

@@ -229,7 +229,7 @@ func (a *agent) start() {
 // awaitConnected waits until the agent has told, after mark, that its two sessions are up, and the relay knows.
 func (a *agent) awaitConnected(mark int) {
 	a.system.t.Helper()
-	a.awaitText(mark, "connected to the relay\",", 2)
+	a.awaitText(mark, `"msg":"connected to the relay"`, 2)
 }
 
 // Ports lie below those that the system gives to outgoing connections: a relay that was killed must find

@@ -31,9 +31,17 @@ func (x *exchange) forward() {
 	ctx, cancel := context.WithCancelCause(x.r.Context())
 	defer cancel(nil)
 	defer x.settle("internal") // only if a panic passes here
+	x.beginUpload()
+	defer x.endUpload()
 	x.cancel = cancel
 	leave := x.guard.live.enter(ctx, x)
 	defer leave()
+	if x.asked != x.guard.live.asking.Load() { // the rights changed since the decision, which a recheck could not see
+		if d := x.ask(ctx); !d.Allow {
+			x.fail(ctx, &ending{code: denied(d).code, status: http.StatusForbidden, message: denied(d).message})
+			return
+		}
+	}
 
 	response, err := x.guard.Forward(ctx, x.request())
 	if err != nil {
@@ -66,7 +74,7 @@ func (x *exchange) request() *Request {
 	if x.resource.Kind != KindModel {
 		r.ContentLength = 0
 		if x.counted != nil {
-			r.Stream, r.StopBody, r.ContentLength = x.counted, x.stopBody, x.r.ContentLength
+			r.Stream, r.ContentLength = x.counted, x.r.ContentLength
 		}
 	}
 	return r
@@ -87,14 +95,6 @@ func (x *exchange) closeWith(ctx context.Context, body *closeOnce) (release func
 			<-done
 		}
 	})
-}
-
-// stopBody frees a forwarder that waits for more of a body whose answer is over, or never came: its sender may have
-// stopped sending.
-func (x *exchange) stopBody() {
-	if !x.counted.whole.Load() {
-		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now())
-	}
 }
 
 // endOf finds the reason in what went wrong: a lost right first, then a caller that left, then the upstream.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -82,9 +83,40 @@ type countedBody struct {
 	n      atomic.Int64
 	whole  atomic.Bool // it was read to its end
 	broken atomic.Bool // the caller stopped in the middle
+
+	mu      sync.Mutex // held by a Read that runs
+	stopped bool       // no more Reads; guarded by mu
+}
+
+// beginUpload lets the answer begin before the request's body has ended: without it net/http reads the body to its end
+// first, and a caller may wait for the answer before it goes on.
+func (x *exchange) beginUpload() {
+	if x.counted != nil {
+		_ = http.NewResponseController(x.w).EnableFullDuplex() // not supported: answers wait for bodies, as ever
+	}
+}
+
+// endUpload frees a forwarder that waits for more of a body whose answer is over, and keeps it from reading on: the
+// body belongs to the handler. The answer is written by now; the read that is cut ends the connection behind it.
+func (x *exchange) endUpload() {
+	c := x.counted
+	if c == nil || c.whole.Load() {
+		return
+	}
+	control := http.NewResponseController(x.w)
+	_ = control.Flush() // a broken connection needs no answer
+	_ = control.SetReadDeadline(time.Now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
 }
 
 func (c *countedBody) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := c.body.Read(p)
 	c.n.Add(int64(n))
 	switch {

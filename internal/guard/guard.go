@@ -91,14 +91,11 @@ type Request struct {
 	Body          []byte
 	Stream        io.Reader
 	ContentLength int64 // -1: unknown
-	// StopBody makes Reads of Stream return: a caller may send half of a body and wait. Set with Stream. Forward calls it
-	// before it waits for its own reader of Stream.
-	StopBody func()
 }
 
 // Response is an upstream's answer. The guard closes Body exactly when it is done or the context ended, possibly while
-// a Read is running; closing before io.EOF cancels the work upstream. Close returns only when Request.Stream is no
-// longer read. A Read error should be an *UpstreamError; any other counts as "upstream_reset". A Body with a method
+// a Read is running; closing before io.EOF cancels the work upstream. Reads of
+// Request.Stream fail from the handler's end on, so whoever reads it needs no other end. A Read error should be an *UpstreamError; any other counts as "upstream_reset". A Body with a method
 // Buffered() int, telling how many bytes a Read gives without waiting, saves flushes.
 type Response struct {
 	Status int

@@ -56,6 +56,7 @@ type exchange struct {
 
 	class       modelapi.Class
 	questions   []Question
+	asked       uint64 // live's count of rechecks when the questions were put
 	decision    Decision
 	reservation Reservation
 	recorded    bool // the allow decision is in the log: an outcome is due
@@ -128,6 +129,7 @@ func (x *exchange) read() *refusal {
 // decide asks for each model the request names; all must be allowed. What the rules for body fields will change is
 // changed right after this step, before anything is reserved or recorded.
 func (x *exchange) decide() *refusal {
+	x.asked = x.guard.live.asking.Load()
 	action := string(x.class.Action)
 	if x.class.Action == modelapi.Health {
 		action = ActionReach // whoever may use the resource may ask whether it is well

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,6 +11,8 @@ import (
 type live struct {
 	mu    sync.Mutex
 	known map[*exchange]struct{} // guarded by mu
+
+	asking atomic.Uint64 // counts rechecks, so that an exchange between its decision and enter notices one
 }
 
 // enter adds an exchange and arms the end of its decision. The function it returns takes both back, and waits for a
@@ -31,6 +34,7 @@ func (l *live) enter(ctx context.Context, x *exchange) (leave func()) {
 }
 
 func (l *live) recheck(ctx context.Context, g *Guard, code string) {
+	l.asking.Add(1)
 	l.mu.Lock()
 	running := make([]*exchange, 0, len(l.known))
 	for x := range l.known {

@@ -34,7 +34,10 @@ func (r *Relay) bindToken(ctx context.Context, key ed25519.PublicKey, token *aut
 		return id, nil
 	}
 	named := token.Nonce == auth.NonceForKey(key)
-	if !named {
+	switch {
+	case !named && token.Nonce != "":
+		return nil, &tunnel.Refusal{Code: tunnel.CodePopFailed, Message: "this token was made for another key; log in again with iapctl login"}
+	case !named:
 		if err := r.firstUse(ctx, key, token); err != nil {
 			return nil, err
 		}

@@ -38,7 +38,7 @@ func (r *Relay) forward(ctx context.Context, q *guard.Request) (*guard.Response,
 			Message: fmt.Sprintf("no agent serves %s right now", q.Resource.Name),
 		}
 	}
-	x := &exchange{link: l, request: q, count: r.inflight.of(q.Resource.Kind)}
+	x := &exchange{link: l, request: q, spawn: r.spawn, count: r.inflight.of(q.Resource.Kind)}
 	if err := x.begin(ctx); err != nil {
 		return nil, upstreamError(err)
 	}
@@ -61,6 +61,7 @@ type exchange struct {
 	stream  *tunnel.Stream
 	disarm  func() bool   // stops the context's hold on the stream; false if it has struck
 	upload  chan struct{} // closed when the request's body is sent; nil if it went with the head
+	spawn   func(func())  // the relay's: it waits for the upload
 	sent    bool          // owned by the upload until it is closed: the body is whole
 	body    io.ReadCloser
 	over    atomic.Bool   // Read's end and Close race for it: the guard closes from its context's end too
@@ -104,7 +105,9 @@ func (x *exchange) begin(ctx context.Context) error {
 	}
 	if q.Stream != nil {
 		x.upload = make(chan struct{})
-		go x.send(q.Stream) // joined by finish and fail, which Body.Close and Forward call
+		// It ends with the stream's abort or, should it wait for the caller, with the
+		// guard's handler.
+		x.spawn(func() { x.send(q.Stream) })
 	}
 	return nil
 }
@@ -212,28 +215,16 @@ func (x *exchange) finish() {
 		return
 	}
 	x.stream.Abort(tunnel.CodeCanceled)
-	x.join()
 }
 
 // fail ends the stream unless finish has.
 func (x *exchange) fail() {
 	if !x.over.CompareAndSwap(false, true) {
-		x.join()
 		return
 	}
 	x.count.Add(-1)
 	x.disarm()
 	x.stream.Abort(tunnel.CodeCanceled)
-	x.join()
-}
-
-// join ends the upload and waits for it. The aborted stream fails its next
-// write; StopBody frees it from a caller that has stopped sending.
-func (x *exchange) join() {
-	if x.upload != nil {
-		x.request.StopBody()
-		<-x.upload
-	}
 }
 
 // abortCode tells the agent why a request ended early.

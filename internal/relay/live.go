@@ -13,7 +13,34 @@ import (
 type liveStream struct {
 	session  *session
 	resource policy.Resource
-	stop     func(tunnel.Code)
+	user     *tunnel.Stream
+
+	mu      sync.Mutex
+	agent   *tunnel.Stream // guarded by mu; nil until the agent has answered
+	stopped tunnel.Code    // guarded by mu
+}
+
+// join adds the agent's side, which may find that the stream was stopped.
+func (s *liveStream) join(agent *tunnel.Stream) {
+	s.mu.Lock()
+	s.agent = agent
+	stopped := s.stopped
+	s.mu.Unlock()
+	if stopped != tunnel.CodeNone {
+		agent.Abort(stopped)
+	}
+}
+
+// stop ends both sides.
+func (s *liveStream) stop(code tunnel.Code) {
+	s.mu.Lock()
+	s.stopped = code
+	agent := s.agent
+	s.mu.Unlock()
+	s.user.Abort(code)
+	if agent != nil {
+		agent.Abort(code)
+	}
 }
 
 // liveStreams are the tcp streams that run now.
@@ -23,8 +50,7 @@ type liveStreams struct {
 }
 
 // add enters a stream; the func it returns takes it out.
-func (l *liveStreams) add(s liveStream) func() {
-	entry := &s
+func (l *liveStreams) add(entry *liveStream) func() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.all == nil {

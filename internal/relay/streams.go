@@ -101,6 +101,8 @@ func (r *Relay) serveTCP(ctx context.Context, s *session, st *tunnel.Stream, res
 		return
 	}
 	opening, cancel := context.WithTimeout(ctx, tcpReplyTimeout)
+	running := &liveStream{session: s, resource: policyResource(res), user: st}
+	defer r.live.add(running)() // before the dial: a policy that changes meanwhile finds it
 	up, reply, err := openTCP(opening, l, tunnel.Header{
 		Resource: res.Name, Kind: res.Kind, Request: rec.line.Request, Session: s.tunnel.ID(), Principal: s.identity().id(),
 		Action: "connect", Grant: d.Grant, Priority: d.Priority,
@@ -120,10 +122,21 @@ func (r *Relay) serveTCP(ctx context.Context, s *session, st *tunnel.Stream, res
 		rec.ended(streamEnd(err), l.agent.ID, 0, 0)
 		return
 	}
-	end := r.live.add(liveStream{session: s, resource: policyResource(res), stop: func(code tunnel.Code) { st.Abort(code); up.Abort(code) }})
-	defer end()
-	spliced, err := tunnel.Splice(s.ctx, st, up)
-	rec.ended(streamEnd(errors.Join(err, context.Cause(s.ctx))), l.agent.ID, spliced.AToB, spliced.BToA)
+	running.join(up)
+	stop := context.AfterFunc(s.ctx, func() { running.stop(endCode(s.ctx)) })
+	defer stop()
+	r.recheckTCP(ctx, running)
+	spliced, err := tunnel.Splice(r.ctx, st, up)
+	rec.ended(streamEnd(err), l.agent.ID, spliced.AToB, spliced.BToA)
+}
+
+// endCode is why a session's context ended.
+func endCode(ctx context.Context) tunnel.Code {
+	var ended *guard.Ended
+	if errors.As(context.Cause(ctx), &ended) {
+		return tunnel.ParseCode(ended.Code)
+	}
+	return tunnel.CodeRelayShutdown
 }
 
 func openTCP(ctx context.Context, l *link, h tunnel.Header) (*tunnel.Stream, tunnel.Reply, error) {
@@ -178,7 +191,7 @@ type streamConn struct {
 	session        *session
 	handler        http.Handler
 	sent, received atomic.Int64
-	broken         atomic.Bool // an answer was cut: the end must not look clean
+	broken         atomic.Bool // an answer was cut that only the connection's end delimits
 	once           sync.Once
 	closed         chan struct{}
 }
@@ -195,7 +208,8 @@ func (c *streamConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close is net/http's last call on the connection.
+// Close is net/http's last call on the connection. A cut answer of HTTP/1.1 shows
+// by its framing; an abort would overtake the words that say why.
 func (c *streamConn) Close() error {
 	c.once.Do(func() {
 		if c.broken.Load() {
@@ -248,7 +262,7 @@ func serveConn(w http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(connKey{}).(*streamConn)
 	defer func() {
 		if p := recover(); p != nil {
-			c.broken.Store(true)
+			c.broken.Store(!r.ProtoAtLeast(1, 1))
 			panic(p)
 		}
 	}()

@@ -49,6 +49,7 @@ type system struct {
 	roots    *x509.CertPool
 	provider *dev.Provider
 	cfg      *Config
+	now      func() time.Time // nil: time.Now
 	relay    *Relay
 	admin    *admin.Client
 	force    chan struct{}
@@ -127,7 +128,7 @@ func freeAddress(t testing.TB) string {
 func (s *system) start() {
 	s.t.Helper()
 	var err error
-	s.relay, err = New(context.Background(), s.cfg, Options{})
+	s.relay, err = New(context.Background(), s.cfg, Options{Now: s.now})
 	must(s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.force, s.done, s.stopped = cancel, make(chan struct{}), make(chan error, 1), sync.Once{}

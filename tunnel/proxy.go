@@ -74,13 +74,23 @@ func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, target s
 		return &DialError{Stage: "proxy", Err: overContext(ctx, err)}
 	}
 	resp.Body.Close() // an answer to CONNECT has none that matters
-	switch {
-	case resp.StatusCode == http.StatusProxyAuthRequired:
-		return &DialError{Stage: "proxy", Code: CodeProxyAuthRequired, Err: fmt.Errorf("proxy %s wants credentials", proxy.Host)}
-	case resp.StatusCode/100 != 2:
-		return &DialError{Stage: "proxy", Code: CodeProxyRefused, Err: fmt.Errorf("proxy %s answered %s", proxy.Host, resp.Status)}
-	case r.Buffered() > 0:
+	if err := ProxyAnswer(ctx, proxy, nil, resp); err != nil {
+		return err
+	}
+	if r.Buffered() > 0 {
 		return &DialError{Stage: "proxy", Code: CodeProtocolError, Err: fmt.Errorf("proxy %s spoke out of turn", proxy.Host)}
+	}
+	return nil
+}
+
+// ProxyAnswer says what a proxy's answer to CONNECT means: nil, or a *DialError. It fits
+// http.Transport.OnProxyConnectResponse, whose own error says no more than the status.
+func ProxyAnswer(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
+	switch {
+	case answer.StatusCode == http.StatusProxyAuthRequired:
+		return &DialError{Stage: "proxy", Code: CodeProxyAuthRequired, Err: fmt.Errorf("proxy %s wants credentials", proxy.Host)}
+	case answer.StatusCode/100 != 2:
+		return &DialError{Stage: "proxy", Code: CodeProxyRefused, Err: fmt.Errorf("proxy %s answered %s", proxy.Host, answer.Status)}
 	}
 	return nil
 }

@@ -232,8 +232,9 @@ func TestStreamOpenedAcrossAGoAwayIsRefused(t *testing.T) {
 	server.table.draining = true
 	server.table.mu.Unlock()
 	st, err := client.Open(context.Background(), Header{}, nil)
-	must(t, err)
-	_, err = st.Read(make([]byte, 1))
+	if err == nil {
+		_, err = st.Read(make([]byte, 1))
+	}
 	wantCode(t, err, CodeRelayShutdown)
 }
 
@@ -335,14 +336,15 @@ func TestProbeFailsWhereNobodyAnswers(t *testing.T) {
 	client, server, stuck := pipePair(t)
 	must(t, probe(client))
 	close(stuck.stop)
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	if err := server.Probe(ctx); err == nil {
-		// the reader may have taken one more message before it stopped
-		if err := server.Probe(ctx); err == nil {
-			t.Fatal("a dead peer answered")
+	for range 10 { // a read that was under way may still take a message
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		err := server.Probe(ctx)
+		cancel()
+		if err != nil {
+			return
 		}
 	}
+	t.Fatal("a dead peer answers")
 }
 
 func TestHandlersEndWithTheirStream(t *testing.T) {

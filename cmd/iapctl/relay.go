@@ -51,7 +51,7 @@ func caFailure(what, file string, err error) *failure {
 // httpClient speaks HTTPS to the relay, through the environment's proxy.
 func httpClient(tc *tls.Config) *http.Client {
 	return &http.Client{Timeout: callTimeout, Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: tc, TLSHandshakeTimeout: tlsTimeout, DisableKeepAlives: true,
+		Proxy: http.ProxyFromEnvironment, OnProxyConnectResponse: tunnel.ProxyAnswer, TLSClientConfig: tc, TLSHandshakeTimeout: tlsTimeout, DisableKeepAlives: true,
 	}}
 }
 

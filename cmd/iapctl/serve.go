@@ -163,8 +163,8 @@ func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOption
 }
 
 // serveOne carries one resource until somebody disconnects it.
-func (a *app) serveOne(ctx context.Context, s *served, sessions *connect.Sessions, rules *tunnel.Local, o connectOptions, w *watch) {
-	ctx, cancel := context.WithCancel(ctx)
+func (a *app) serveOne(all context.Context, s *served, sessions *connect.Sessions, rules *tunnel.Local, o connectOptions, w *watch) {
+	ctx, cancel := context.WithCancel(all)
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -182,6 +182,9 @@ func (a *app) serveOne(ctx context.Context, s *served, sessions *connect.Session
 	}
 	if err := f.Serve(ctx, s.bound); err != nil {
 		a.logger().Error("listener ended", "resource", s.resource.Name, "err", err)
+	}
+	if all.Err() == nil {
+		a.say("%s is disconnected.", clean(s.resource.Name))
 	}
 	if s.claim != nil {
 		_ = s.claim.Release() // whoever disconnected it waits for this

@@ -18,6 +18,7 @@ import (
 	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/config"
+	"iap/tunnel"
 )
 
 // JoinOptions is how an agent enrols.
@@ -116,7 +117,7 @@ func enrol(ctx context.Context, token auth.JoinToken, key ed25519.PrivateKey, ca
 	if err != nil {
 		return none, err
 	}
-	transport := &http.Transport{TLSClientConfig: tlsConfig, Proxy: http.ProxyFromEnvironment}
+	transport := &http.Transport{TLSClientConfig: tlsConfig, Proxy: http.ProxyFromEnvironment, OnProxyConnectResponse: tunnel.ProxyAnswer}
 	defer transport.CloseIdleConnections()
 	public := key.Public().(ed25519.PublicKey)
 	nonce := make([]byte, 32)

@@ -231,7 +231,7 @@ func TestHealthAndDiscoveryAreOpenAndQuiet(t *testing.T) {
 	if r, text := s.ask("/.well-known/iap-assertion-keys"); r.StatusCode != 200 || !strings.Contains(text, `"kty":"OKP"`) || strings.Contains(text, `"d":`) {
 		t.Errorf("%s %s", r.Status, text)
 	}
-	must(t, s.relay.audit.Close())
+	s.closeAudit()
 	if r, text := s.ask("/readyz"); r.StatusCode != 503 || strings.TrimSpace(text) != "audit_unavailable" {
 		t.Errorf("%s %s", r.Status, text)
 	}

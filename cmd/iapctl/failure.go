@@ -41,10 +41,10 @@ var exitCodes = map[string]int{
 	"usage": exitUsage, "canceled": exitCanceled,
 
 	"login_required": exitLogin, "token_invalid": exitLogin, "pop_failed": exitLogin, "revoked": exitLogin,
-	"session_expired": exitLogin, "refresh_refused": exitLogin, "login_canceled": exitCanceled, "login_denied": exitLogin,
+	"session_expired": exitLogin, "refresh_refused": exitLogin, "login_canceled": exitCanceled,
 	"login_expired": exitLogin, "login_timeout": exitLogin, "login_failed": exitLogin, "login_method_blocked": exitLogin,
 
-	"policy_denied": exitDenied, "policy_changed": exitDenied, "refused": exitDenied, "unknown_resource": exitDenied,
+	"policy_denied": exitDenied, "policy_changed": exitDenied, "refused": exitDenied, "unknown_resource": exitDenied, "login_denied": exitDenied,
 	"no_grant": exitDenied, "resource_not_granted": exitDenied, "model_not_granted": exitDenied,
 	"action_not_granted": exitDenied, "mfa_required": exitDenied, "auth_too_old": exitDenied, "binding_required": exitDenied,
 	"groups_unknown": exitDenied, "forbidden": exitDenied,
@@ -86,7 +86,7 @@ type commandStatus int
 
 func (s commandStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
-var errCanceled = &failure{code: "canceled", what: "cancelled"}
+var errCanceled = &failure{code: "canceled", what: "cancelled", next: "type it again when you are ready"}
 
 func usage(format string, args ...any) *failure {
 	return &failure{code: "usage", what: fmt.Sprintf(format, args...), next: "iapctl --help"}
@@ -111,7 +111,9 @@ func failureOf(err error) *failure {
 	case errors.As(err, &login):
 		return &failure{code: login.Code, what: clean(login.Public), next: firstOf(clean(login.Hint), "iapctl login"), cause: err}
 	case errors.As(err, &api):
-		return &failure{code: clean(api.Code), what: clean(api.Message), next: clean(api.Hint), cause: err}
+		f := &failure{code: clean(api.Code), what: clean(api.Message), next: clean(api.Hint), cause: err}
+		f.next = firstOf(f.next, nextFor(f.exit()))
+		return f
 	case errors.As(err, &reply):
 		return replyFailure(reply.Reply)
 	case errors.As(err, &file):

@@ -18,7 +18,7 @@ func (a *app) policyCommand() *cobra.Command {
 		Long: `Ask the relay whether you may do something, which grant decides, and how each
 grant that names you fared. Nothing is sent to the resource.
 
-Exit status 0 if it is allowed, 5 if not.`,
+To be told no is an answer, not an error: the exit status is 0 either way.`,
 		Example: `  iapctl policy explain phi3
   iapctl policy explain phi3 --action chat --model phi3:mini`,
 		Args:              rangeArgs(1, 1),
@@ -49,19 +49,10 @@ func (a *app) policyExplain(ctx context.Context, q admin.Question) error {
 	if err != nil {
 		return err
 	}
-	done, err := a.json(explainDocument{Schema: schemaName, Resource: q.Resource, Action: q.Action, Model: q.Model, Answer: answer})
-	if err != nil {
+	if done, err := a.json(explainDocument{Schema: schemaName, Resource: q.Resource, Action: q.Action, Model: q.Model, Answer: answer}); done {
 		return err
 	}
-	if !done {
-		a.printAnswer(q, answer)
-	}
-	if !answer.Allow {
-		return &failure{
-			code: clean(firstOf(answer.Reason, "policy_denied")), exitCode: exitDenied,
-			what: firstOf(clean(answer.Message), "the policy does not allow this"), next: "iapctl whoami",
-		}
-	}
+	a.printAnswer(q, answer)
 	return nil
 }
 
@@ -74,10 +65,6 @@ func (a *app) printAnswer(q admin.Question, answer admin.Answer) {
 	if answer.Until != nil {
 		until = clock(*answer.Until)
 	}
-	because := clean(answer.Message)
-	if !answer.Allow {
-		because = "" // the error below says it
-	}
 	var steps []string
 	for _, s := range answer.Considered {
 		steps = append(steps, clean(s.Grant)+": "+clean(s.Result))
@@ -85,7 +72,7 @@ func (a *app) printAnswer(q admin.Question, answer admin.Answer) {
 	a.pairs(
 		a.out, a.ui.out, 0,
 		[2]string{"Resource", clean(q.Resource)}, [2]string{"Action", firstOf(clean(q.Action), "any")}, [2]string{"Model", clean(q.Model)},
-		[2]string{"Decision", verdict}, [2]string{"Reason", clean(answer.Reason)}, [2]string{"Because", because},
+		[2]string{"Decision", verdict}, [2]string{"Reason", clean(answer.Reason)}, [2]string{"Because", clean(answer.Message)},
 		[2]string{"Grant", clean(answer.Grant)}, [2]string{"Limits", limitsText(answer)}, [2]string{"Until", until},
 		[2]string{"Revision", clean(answer.Revision)}, [2]string{"Considered", strings.Join(steps, "\n")},
 	)

@@ -121,10 +121,13 @@ func writeKnown(st io.Writer, body io.Reader, length int64, buffer []byte) error
 	return nil
 }
 
-// answerAbort is what the relay is told of an answer that broke off.
-func answerAbort(err error) tunnel.Code {
+// endBroken ends the stream of an answer that broke off. If the upstream broke,
+// the tokens before still count: the framing shows the cut, and an abort would
+// overtake them.
+func endBroken(st *tunnel.Stream, err error) {
 	if errors.Is(err, errUpstreamBroke) {
-		return tunnel.CodeUpstreamReset
+		_ = st.Close()
+		return
 	}
-	return tunnel.CodeCanceled
+	st.Abort(tunnel.CodeCanceled)
 }

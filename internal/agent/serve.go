@@ -71,7 +71,7 @@ func (a *Agent) serveRequest(ctx context.Context, st *tunnel.Stream, h tunnel.He
 	defer response.Body.Close()
 	if err := a.buffers.writeAnswer(st, r.Method, response); err != nil {
 		log.Debug("answer broke off", "error", err)
-		st.Abort(answerAbort(err))
+		endBroken(st, err)
 		return false
 	}
 	return a.finishBody(st, r)

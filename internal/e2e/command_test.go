@@ -208,9 +208,9 @@ func TestExitStatusesTellWhatToDo(t *testing.T) {
 		Allow  bool
 		Reason string
 	}
-	alice.ok(&explained, "policy", "explain", "phi3", "--action", "server-admin")
-	if explained.Allow || explained.Reason == "" {
-		t.Errorf("explain = %+v", explained)
+	got := alice.run("policy", "explain", "phi3", "--action", "server-admin", "-o", "json")
+	if err := json.Unmarshal([]byte(got.out), &explained); err != nil || got.code != 5 || explained.Allow || explained.Reason == "" {
+		t.Errorf("explain = %+v, %v, %+v", explained, err, got)
 	}
 
 	waiting := start(t, s.user("alice").env, "iapctl", "login", s.name, "--ca-file", s.ca, "--no-open", "-o", "json")

@@ -91,9 +91,9 @@ func leftovers(dir string) []string {
 	return left
 }
 
-// limited is the test's context with the deadline of one wait.
+// limited is a context with the deadline of one wait. It is good in a test's cleanup too.
 func limited(t *testing.T) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(t.Context(), patience)
+	return context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 }
 
 // eventually waits until condition holds. It is for what tells of itself by no event.

@@ -120,8 +120,8 @@ func TestNothingPassesWhileTheAuditCannotWrite(t *testing.T) {
 	must(t, err)
 	_, _ = io.Copy(io.Discard, r.Body)
 	r.Body.Close()
-	hits, served := m.hits.Load(), pages.Load()
-	token := s.parsedToken(true, struct{ name, kind, upstream string }{"late", "http", ""})
+	hits, seen := m.hits.Load(), pages.Load()
+	token := s.parsedToken(true, served{"late", "http", ""})
 	s.closeAudit()
 
 	for name, c := range map[string]*http.Client{"phi3": models, "web": kept} {
@@ -160,8 +160,8 @@ func TestNothingPassesWhileTheAuditCannotWrite(t *testing.T) {
 	if len(agents) != 1 {
 		t.Errorf("an agent that could not be recorded stays enrolled: %+v", agents)
 	}
-	if m.hits.Load() != hits || pages.Load() != served {
-		t.Errorf("upstreams saw %d and %d requests more", m.hits.Load()-hits, pages.Load()-served)
+	if m.hits.Load() != hits || pages.Load() != seen {
+		t.Errorf("upstreams saw %d and %d requests more", m.hits.Load()-hits, pages.Load()-seen)
 	}
 	must(t, s.admin.KillSession(within(t), session.ID())) // what takes rights away goes on
 	await(t, session.Done(), "the session is killed")
@@ -229,7 +229,9 @@ func TestControlCharactersOfHeadersStayInTheirRecord(t *testing.T) {
 	if reply.OK || strings.ContainsAny(reply.Message, "\n\x1b") {
 		t.Errorf("%+v", reply)
 	}
-	s.awaitEvent("the denial", func(e audit.Event) bool { return e.Kind == audit.KindDecision && strings.Contains(e.Resource, "decision") })
+	s.awaitEvent("the denial", func(e audit.Event) bool {
+		return e.Kind == audit.KindDecision && strings.Contains(e.Resource, "decision")
+	})
 }
 
 func TestSecretsAreInNoRecord(t *testing.T) {

@@ -110,8 +110,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stop()
 	defer a.transport.CloseIdleConnections()
 	a.probeAll(ctx) // so that the first announcement tells what is there
-	a.running.Go(func() { a.keepProbing(ctx) })
+	probing, stopProbing := context.WithCancel(ctx)
+	defer stopProbing()
+	a.running.Go(func() { a.keepProbing(probing) })
 	err := a.keepRelays(ctx, serving)
+	stopProbing()
 	stop()
 	a.running.Wait()
 	return err

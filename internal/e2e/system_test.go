@@ -54,7 +54,7 @@ type system struct {
 
 func newSystem(t *testing.T, o options) *system {
 	t.Helper()
-	s := &system{t: t, dir: t.TempDir(), listen: freeAddress(t)}
+	s := &system{t: t, dir: shortDir(t), listen: freeAddress(t)}
 	if o.host == "" {
 		o.host = "127.0.0.1"
 	}
@@ -70,6 +70,21 @@ func newSystem(t *testing.T, o options) *system {
 	s.configure(files, o)
 	s.startRelay()
 	return s
+}
+
+// shortDir is a folder whose path leaves room for a unix socket's name, which a test's own folder may not.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "iap-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("remove the test's folder: %v", err)
+		}
+	})
+	return dir
 }
 
 func (s *system) startProvider(o dev.ProviderOptions) {

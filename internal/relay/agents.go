@@ -148,18 +148,22 @@ func (a *agents) names() []string {
 	return slices.Sorted(maps.Keys(a.resources))
 }
 
-// pick returns the least busy live session that serves the resource, of the
-// class asked for where there is one.
+// pick returns the least busy live session that serves the resource: with its
+// upstream up, and of the class asked for, where there is one.
 func (a *agents) pick(name string, class tunnel.Class) *link {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var best *link
 	bestScore := 0
 	for _, l := range a.links {
-		if _, serves := l.serves(name); !serves || l.session.Draining() {
+		announced, serves := l.serves(name)
+		if !serves || l.session.Draining() {
 			continue
 		}
-		score := l.session.NumStreams() << 1
+		score := l.session.NumStreams()
+		if !announced.Healthy { // it would fail fastest, and so always look least busy
+			score += 1 << 31
+		}
 		if l.session.Class() != class {
 			score += 1 << 30 // better than nothing
 		}

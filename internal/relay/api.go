@@ -62,7 +62,7 @@ func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
 			if (action == "connect") == (res.Kind == guard.KindModel) {
 				continue // connect belongs to tcp and http alone, all others to models
 			}
-			if a.relay.ask(ctx, id, policyResource(res), action, "", "tunnel", false).Allow {
+			if a.mayAct(ctx, policyResource(res), action, announced.Models) {
 				one.Actions = append(one.Actions, action)
 			}
 		}
@@ -74,6 +74,17 @@ func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
 		list.Resources = append(list.Resources, one)
 	}
 	return list, nil
+}
+
+// mayAct reports whether the principal may do the action on the resource, with
+// any of its models: most grants name models.
+func (a *userAPI) mayAct(ctx context.Context, res policy.Resource, action string, models []string) bool {
+	for _, model := range append([]string{""}, models...) {
+		if a.relay.ask(ctx, a.session.identity(), res, action, model, "tunnel", false).Allow {
+			return true
+		}
+	}
+	return false
 }
 
 // Status shows the principal its own sessions.
@@ -111,7 +122,7 @@ func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question) adm
 		Concurrent: d.Limits.Concurrent, MaxOutputTokens: d.Limits.MaxOutputTokens,
 	}
 	if d.Allow && !known {
-		answer.Reason, answer.Message = policy.ReasonResourceNotGranted, "no agent is enrolled for a resource of this name"
+		answer.Reason, answer.Message, answer.Grant = reasonUnknown, "no agent is enrolled for a resource of this name", ""
 	}
 	if !d.Until.IsZero() {
 		answer.Until = &d.Until

@@ -26,7 +26,7 @@ func (r *Relay) serverConfig(source string) tunnel.ServerConfig {
 	return tunnel.ServerConfig{
 		Key: r.key, Binding: r.cfg.ChannelBinding, Names: r.cfg.names(),
 		Authenticate: h.authenticate, Bind: h.bind, Refresh: r.refresh, OnAnnounce: r.announced,
-		MaxStreams: r.cfg.Sessions.StreamsPerPrincipal, Logger: r.log,
+		MaxStreams: r.cfg.sessionStreams(), Logger: r.log,
 	}
 }
 

@@ -224,6 +224,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("channel_binding: %q is neither exporter nor nonce", c.ChannelBinding)
 	case c.Sessions.StreamsPerPrincipal < 1 || c.Sessions.SessionsPerPrincipal < 1 || c.Sessions.Handshakes < 1:
 		return errors.New("sessions: limits must be at least 1")
+	case !strings.HasPrefix(c.State, "sqlite:"):
+		return errors.New("state: not a URL of a store this build has; write sqlite:/path/state.db")
+	case len(c.AdminSocket) > maxSocketPath:
+		return fmt.Errorf("admin_socket: %s is longer than the %d bytes a socket's path may have", c.AdminSocket, maxSocketPath)
 	case len(c.Issuers) == 0:
 		return errors.New("issuers: at least one identity provider is needed")
 	}
@@ -288,6 +292,16 @@ func (c *Config) names() []string {
 		return []string{c.Name, c.Name + ":443"}
 	}
 	return []string{c.Name}
+}
+
+// sessionStreams is the cap of one session where it is below the tunnel's own,
+// which knows what the windows of each class cost; 0 leaves it to the tunnel.
+func (c *Config) sessionStreams() int {
+	const smallest = 128 // of a bulk session
+	if c.Sessions.StreamsPerPrincipal < smallest {
+		return c.Sessions.StreamsPerPrincipal
+	}
+	return 0
 }
 
 // issuerNames lists the aliases, in file order.

@@ -25,21 +25,12 @@ func (r *Relay) decide(ctx context.Context, q guard.Question) guard.Decision {
 	if !ok {
 		return guard.Decision{Reason: policy.ReasonInputInvalid, Message: "the relay lost track of who is calling"}
 	}
-	// The front door takes any name: one that is not enrolled with this kind gets
-	// the answer of one that is not granted.
-	if known, ok := r.agents.find(q.Resource.Name); !ok || known.Kind != q.Resource.Kind {
-		return guard.Decision{Reason: policy.ReasonResourceNotGranted, Message: unknownResource, Revision: r.policy.Revision()}
-	}
-	res := policy.Resource{Name: q.Resource.Name, Kind: q.Resource.Kind, Labels: q.Resource.Labels}
-	d := r.ask(ctx, who.identity(), res, q.Action, q.Model, q.Caller.Via, q.Egress)
+	_, d := r.askNamed(ctx, who.identity(), q.Resource.Name, q.Resource.Kind, q.Action, q.Model, q.Caller.Via, q.Egress)
 	return guard.Decision{
 		Allow: d.Allow, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision,
 		Priority: d.Priority, MaxOutputTokens: d.Limits.MaxOutputTokens, Until: d.Until,
 	}
 }
-
-// unknownResource does not tell whether the resource exists.
-const unknownResource = "no grant gives you a resource of this name"
 
 // principalSource is who a guard's caller is now: a session's identity changes
 // with each refresh, a bearer's never.
@@ -54,21 +45,32 @@ func policyResource(r admin.JoinResource) policy.Resource {
 	return policy.Resource{Name: r.Name, Kind: r.Kind, Labels: r.Labels}
 }
 
-// reach decides whether the principal may reach the resource at all. A name
-// that no agent is enrolled for gets the same answer as one not granted, so
-// that nobody learns names by asking.
+// reach decides whether the principal may reach the resource at all.
 func (r *Relay) reach(ctx context.Context, id *identity, name, via string) (admin.JoinResource, policy.Decision) {
-	res, known := r.agents.find(name)
-	if !known {
-		return res, policy.Decision{
-			Reason:   policy.ReasonResourceNotGranted,
-			Message:  unknownResource,
-			Revision: r.policy.Revision(),
-		}
-	}
 	action := policy.ActionAny
-	if res.Kind != guard.KindModel {
-		action = "connect"
+	if res, known := r.agents.find(name); known && res.Kind != guard.KindModel {
+		action = policy.ActionConnect
 	}
-	return res, r.ask(ctx, id, policyResource(res), action, "", via, false)
+	return r.askNamed(ctx, id, name, "", action, "", via, false)
+}
+
+// reasonUnknown is for who may have every resource of this name, of which there
+// is none.
+const reasonUnknown = "resource_unknown"
+
+// askNamed asks about a resource by its name. A name that no agent is enrolled
+// for, or for another kind than the one asked for, is put to the policy as any
+// other: whoever is not granted it gets the same answer as for one that
+// exists, so that nobody learns names by asking.
+func (r *Relay) askNamed(ctx context.Context, id *identity, name, kind, action, model, via string, egress bool) (admin.JoinResource, policy.Decision) {
+	res, known := r.agents.find(name)
+	if known && (kind == "" || kind == res.Kind) {
+		return res, r.ask(ctx, id, policyResource(res), action, model, via, egress)
+	}
+	res = admin.JoinResource{Name: name, Kind: guard.KindModel}
+	d := r.ask(ctx, id, policyResource(res), action, model, via, egress)
+	if d.Allow {
+		d = policy.Decision{Reason: reasonUnknown, Message: "no agent is enrolled for a resource of this name", Revision: d.Revision}
+	}
+	return res, d
 }

@@ -139,29 +139,46 @@ func errJoinRefused() error {
 // join enrols an agent. The token's record is taken by one compare-and-swap,
 // so of any number of racing enrolments one wins.
 func (r *Relay) join(ctx context.Context, source string, q admin.JoinRequest) (admin.JoinReply, error) {
-	reply, record, err := r.tryJoin(ctx, q)
 	e := audit.Event{Kind: audit.KindAgent, Decision: audit.Allow, Reason: "enrolled", Source: source, Detail: map[string]string{"token": q.TokenID}}
+	r.enrolling.Lock()
+	defer r.enrolling.Unlock()
+	reply, err := r.tryJoin(ctx, q, e)
 	if err != nil {
 		e.Decision, e.Reason = audit.Deny, "join_refused"
 		if recordErr := r.audit.Denied(ctx, e); recordErr != nil {
 			r.log.Error("record refused join", "error", recordErr)
 		}
-		return reply, err
+	}
+	return reply, err
+}
+
+// tryJoin spends the token, records the enrolment and stores the agent, in this
+// order: what has no record does not exist. enrolling is held.
+func (r *Relay) tryJoin(ctx context.Context, q admin.JoinRequest, e audit.Event) (admin.JoinReply, error) {
+	var none admin.JoinReply
+	record, err := r.spendToken(ctx, q)
+	if err != nil {
+		return none, err
 	}
 	e.Agent, e.Detail["name"], e.Detail["key"] = record.ID, record.Name, auth.KeyID(record.PublicKey)
 	if err := r.audit.Record(ctx, e); err != nil {
-		return admin.JoinReply{}, auditUnavailable()
+		return none, auditUnavailable()
+	}
+	if err := save(ctx, r.store, keyAgent+record.ID, 0, record, time.Time{}); err != nil {
+		return none, fmt.Errorf("store agent: %w", err)
 	}
 	r.agents.enrolled(record)
-	return reply, nil
+	relayKey := r.key.Public().(ed25519.PublicKey)
+	signature := ed25519.Sign(r.key, auth.JoinReplyBytes(r.cfg.Name, q.TokenID, record.ID, record.PublicKey, relayKey, q.Nonce))
+	return admin.JoinReply{AgentID: record.ID, RelayKey: relayKey, Resources: record.Resources, Signature: signature}, nil
 }
 
-func (r *Relay) tryJoin(ctx context.Context, q admin.JoinRequest) (admin.JoinReply, *agentRecord, error) {
-	var none admin.JoinReply
+// spendToken checks a join request and marks its token as used.
+func (r *Relay) spendToken(ctx context.Context, q admin.JoinRequest) (*agentRecord, error) {
 	key := ed25519.PublicKey(q.PublicKey)
 	if len(key) != ed25519.PublicKeySize || len(q.TokenID) > 64 || len(q.Nonce) != 32 || len(q.Secret) > 64 ||
 		!ed25519.Verify(key, auth.JoinRequestBytes(r.cfg.Name, q.TokenID, "", key, q.Nonce), q.Signature) {
-		return none, nil, errJoinRefused()
+		return nil, errJoinRefused()
 	}
 	presented := auth.JoinToken{ID: q.TokenID, Secret: q.Secret}.SecretHash()
 	record := &agentRecord{ID: newID("agent"), PublicKey: key, Enrolled: r.now().UTC()}
@@ -169,29 +186,26 @@ func (r *Relay) tryJoin(ctx context.Context, q admin.JoinRequest) (admin.JoinRep
 		if subtle.ConstantTimeCompare(presented, j.SecretHash) != 1 || j.UsedBy != "" {
 			return errJoinRefused()
 		}
+		for _, one := range j.Resources { // somebody may have enrolled for the name since the token was made
+			if r.checkTaken(one, j.Share) != nil {
+				return &admin.Error{
+					Status: http.StatusConflict, Code: "resource_taken", Message: fmt.Sprintf("another agent serves %q by now", one.Name),
+					Hint: "ask for a token made with --share, or revoke the other agent",
+				}
+			}
+		}
 		j.UsedBy = record.ID
 		return nil
 	})
 	if errors.Is(err, state.ErrNotFound) {
-		return none, nil, errJoinRefused()
+		return nil, errJoinRefused()
 	}
 	if err != nil {
-		return none, nil, err
-	}
-	for _, one := range taken.Resources { // somebody may have enrolled for the name since the token was made
-		if err := r.checkTaken(one, taken.Share); err != nil {
-			return none, nil, err
-		}
+		return nil, err
 	}
 	record.Name, record.Resources = taken.Name, taken.Resources
-	if err := save(ctx, r.store, keyAgent+record.ID, 0, record, time.Time{}); err != nil {
-		return none, nil, fmt.Errorf("store agent: %w", err)
-	}
-	relayKey := r.key.Public().(ed25519.PublicKey)
-	signature := ed25519.Sign(r.key, auth.JoinReplyBytes(r.cfg.Name, q.TokenID, record.ID, key, relayKey, q.Nonce))
-	return admin.JoinReply{AgentID: record.ID, RelayKey: relayKey, Resources: record.Resources, Signature: signature}, record, nil
+	return record, nil
 }
-
 func badRequest(message string) error {
 	return &admin.Error{Status: http.StatusBadRequest, Code: "bad_request", Message: message}
 }

@@ -258,11 +258,12 @@ func (r *Relay) serveFrontDoor(w http.ResponseWriter, q *http.Request) {
 	name, _, _ = strings.Cut(name, "?")
 	prefix := frontDoor + name
 	ctx, source := q.Context(), sourceOf(q.RemoteAddr)
-	res := admin.JoinResource{Name: name, Kind: guard.KindModel}
+	var res *admin.JoinResource
 	id, err := r.bearer(ctx, q, source)
 	if err == nil {
-		if found, ok := r.agents.find(name); ok && found.Kind == guard.KindModel {
-			res = found
+		// What the guard tells before it decides must not tell a resource from none.
+		if found, d := r.reach(ctx, id, name, "bearer"); d.Allow && found.Kind == guard.KindModel {
+			res = &found
 		}
 	}
 	caller := &guard.Caller{Via: "bearer", Source: source, Prefix: prefix, Value: bearer{id}}
@@ -280,7 +281,11 @@ func (r *Relay) serveFrontDoor(w http.ResponseWriter, q *http.Request) {
 	q = q.WithContext(ctx)
 	caller.Principal = id.id()
 	caller.Identity = func(h http.Header, target guard.Resource) { id.setHeaders(h, target, r.assertions, r.now()) }
-	r.guard.Handler(r.guardResource(res), caller).ServeHTTP(w, q)
+	target := guard.Resource{Name: name, Kind: guard.KindModel}
+	if res != nil {
+		target = r.guardResource(*res)
+	}
+	r.guard.Handler(target, caller).ServeHTTP(w, q)
 }
 
 // bearer verifies the token of a front-door request.

@@ -54,6 +54,7 @@ type Relay struct {
 	inflight   inflight
 	refused    refused
 	handshakes *handshakes
+	enrolling  sync.Mutex // one enrolment at a time: two tokens may name one resource
 
 	listener net.Listener
 	public   *http.Server

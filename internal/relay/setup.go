@@ -101,7 +101,7 @@ version: 1
 grants:
   - name: first-users
 {{- if .Group}}
-    to: ["group:{{.Alias}}/{{.Group}}"]
+    to: [{{printf "group:%s/%s" .Alias .Group | printf "%q"}}]
 {{- else}}
     to: ["any:{{.Alias}}"] # everybody the provider lets in: put a group here
 {{- end}}

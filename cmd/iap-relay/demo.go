@@ -208,6 +208,7 @@ func (d *demo) ask(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
+	d.system.model = model
 	body, err := json.Marshal(map[string]any{
 		"model": model, "stream": true, "max_tokens": demoTokens,
 		"messages": []map[string]string{{"role": "user", "content": demoQuestion}},
@@ -331,10 +332,10 @@ func (s *devSystem) printHowTo(w io.Writer) {
     %s connect %s --detach
     eval "$(%s env %s)"
     curl "$OPENAI_BASE_URL/chat/completions" -H 'Content-Type: application/json' \
-      -d '{"model":"demo","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
+      -d '{"model":"%s","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
 
     alice (group ml-eng) may use the model; bob and mallory may not: try it.
     The audit log is in %s.
     Ctrl-C ends everything.
-`, filepath.Join(s.dir, "you"), ctl, s.name, s.ca, ctl, devResource, ctl, devResource, filepath.Join(s.dir, "relay", "audit"))
+`, filepath.Join(s.dir, "you"), ctl, s.name, s.ca, ctl, devResource, ctl, devResource, printable(s.model), filepath.Join(s.dir, "relay", "audit"))
 }

@@ -76,6 +76,7 @@ type devSystem struct {
 	log      *slog.Logger
 	dir      string
 	name     string // of the relay, with its port
+	model    string // to ask for by hand
 	ca       string
 	provider *dev.Provider
 	relay    *relay.Relay
@@ -84,7 +85,10 @@ type devSystem struct {
 }
 
 func runDev(ctx context.Context, force <-chan struct{}, o devOptions, log *slog.Logger) error {
-	s := &devSystem{options: o, log: log}
+	s := &devSystem{options: o, log: log, model: "demo"}
+	if o.modelURL != "" {
+		s.model = "MODEL" // the demo finds out
+	}
 	defer s.close()
 	starting, cancel := context.WithTimeout(ctx, devStartLimit)
 	defer cancel()
@@ -119,13 +123,13 @@ func runDev(ctx context.Context, force <-chan struct{}, o devOptions, log *slog.
 	}
 	stop()
 	group.Wait()
+	if ctx.Err() != nil {
+		err = nil // Ctrl-C in the middle of something is no failure of it
+	}
 	select {
 	case runErr := <-failed:
 		err = errors.Join(err, runErr)
 	default:
-	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
 	}
 	return err
 }

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +22,9 @@ import (
 	"iap/internal/config"
 	"iap/tunnel"
 )
+
+// agentName is the form of a name that a relay gives to an agent.
+var agentName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
 
 // JoinOptions is how an agent enrols.
 type JoinOptions struct {
@@ -87,12 +92,24 @@ func checkUpstreams(token auth.JoinToken, upstreams map[string]string) error {
 		known[r.Name] = true
 		names = append(names, r.Name)
 	}
-	for name := range upstreams {
+	for name, upstream := range upstreams {
 		if !known[name] {
 			return fmt.Errorf("the join token does not name %q; it names %s", name, strings.Join(names, ", "))
 		}
+		i := slices.Index(names, name)
+		if err := (&ResourceConfig{Name: name, Kind: token.Resources[i].Kind, Upstream: upstream}).validate(""); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 	}
 	return nil
+}
+
+// sameResources compares what the relay says the agent may serve with the join
+// token, which came from its operator.
+func sameResources(token []auth.JoinResource, reply []admin.JoinResource) bool {
+	return slices.EqualFunc(token, reply, func(a auth.JoinResource, b admin.JoinResource) bool {
+		return a.Name == b.Name && a.Kind == b.Kind
+	})
 }
 
 func newKeyFile(path string) (ed25519.PrivateKey, error) {
@@ -134,6 +151,9 @@ func enrol(ctx context.Context, token auth.JoinToken, key ed25519.PrivateKey, ca
 		!ed25519.Verify(relayKey, auth.JoinReplyBytes(token.Relay, token.ID, reply.AgentID, public, relayKey, nonce), reply.Signature) {
 		return none, errors.New("the relay could not prove that it made this join token: something is in between, or the relay was set up anew")
 	}
+	if !sameResources(token.Resources, reply.Resources) || !agentName.MatchString(reply.AgentID) {
+		return none, errors.New("the relay's answer names other resources than the join token: nothing was written; ask its operator")
+	}
 	return reply, nil
 }
 
@@ -152,7 +172,7 @@ func configText(token auth.JoinToken, reply admin.JoinReply, o JoinOptions) (tex
 		fmt.Fprintf(&b, "ca_file: %q\n", ca)
 	}
 	b.WriteString("\n# The agent's own list: it dials nothing else, whatever the relay says.\nresources:\n")
-	for _, r := range reply.Resources {
+	for _, r := range token.Resources {
 		upstream := o.Upstreams[r.Name]
 		note := ""
 		if upstream == "" {

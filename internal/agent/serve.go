@@ -140,7 +140,7 @@ func (u *upstream) send(ctx context.Context, r *http.Request, h tunnel.Header, b
 		return nil, refusef(tunnel.CodeProtocolError, "%v", err)
 	}
 	out := &http.Request{
-		Method: r.Method, URL: target, Host: u.cfg.url.Host, Header: upstreamHeader(r.Header, u.cfg.apiKey),
+		Method: r.Method, URL: target, Host: u.cfg.url.Host, Header: u.header(r.Header),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: r.ContentLength,
 	}
 	if known, ok := body.(*bytes.Reader); ok {
@@ -153,16 +153,20 @@ func (u *upstream) send(ctx context.Context, r *http.Request, h tunnel.Header, b
 	return u.transport.RoundTrip(out.WithContext(ctx))
 }
 
-// upstreamHeader is what the relay sent, less what belongs to the connection
-// it came on.
-func upstreamHeader(in http.Header, apiKey string) http.Header {
-	out := in
+// header is what the relay sent, less what belongs to the connection it came
+// on and, for a model server, less what a browser might have said.
+func (u *upstream) header(out http.Header) http.Header {
 	dropHopByHop(out)
+	if u.cfg.Kind == kindModel {
+		for _, name := range []string{"Origin", "Referer", "Cookie"} {
+			out.Del(name)
+		}
+	}
 	if _, ok := out["User-Agent"]; !ok {
 		out["User-Agent"] = []string{""} // say nothing rather than Go's own
 	}
-	if apiKey != "" {
-		out.Set("Authorization", "Bearer "+apiKey)
+	if u.cfg.apiKey != "" {
+		out.Set("Authorization", "Bearer "+u.cfg.apiKey)
 	}
 	return out
 }

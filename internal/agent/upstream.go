@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"iap/internal/modelapi"
 )
 
 const (
@@ -60,8 +62,9 @@ func dialUpstream(ctx context.Context, network, address string) (net.Conn, error
 // upstreamURL is the target's place at the upstream, byte for byte: the target
 // was canonicalised where it was decided on, and is not read again.
 func upstreamURL(base *url.URL, target string) (*url.URL, error) {
-	if !strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//") {
-		return nil, fmt.Errorf("target %q is no path", target)
+	path, query, _ := strings.Cut(target, "?")
+	if !strings.HasPrefix(path, "/") || modelapi.AmbiguousPath(path) || modelapi.HasControl(query) {
+		return nil, fmt.Errorf("target %q is no path that can be read in one way only", target)
 	}
 	return &url.URL{Scheme: base.Scheme, Host: base.Host, Opaque: base.EscapedPath() + target}, nil
 }

@@ -47,9 +47,14 @@ func steps() []Step {
 	model := []string{system.Model}
 	bulk := []string{system.TCP, system.HTTP}
 	return []Step{
-		{"lat-c1", small}, {"new-c1", small}, {"sat-c64", small},
-		{"sse-50", model}, {"sse-200", model}, {"sse-500", model},
-		{"down-1", bulk}, {"up-1", bulk},
+		{"lat-c1", small},
+		{"new-c1", small},
+		{"sat-c64", small},
+		{"sse-50", model},
+		{"sse-200", model},
+		{"sse-500", model},
+		{"down-1", bulk},
+		{"up-1", bulk},
 	}
 }
 

@@ -167,6 +167,7 @@ func (x *exchange) answer(ctx context.Context, response *Response, body io.Reade
 	if length >= 0 && (hasBody || x.resource.Kind != KindModel) && response.Status != http.StatusNoContent {
 		x.w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
 	}
+	x.closeUnlessWhole()
 	x.status = response.Status
 	x.w.WriteHeader(response.Status)
 	if !hasBody {

@@ -42,6 +42,18 @@ func (x *exchange) readBody() *refusal {
 	}
 }
 
+// closeUnlessWhole ends the connection behind an answer that is sent before the request's body is whole. What comes
+// next on it would be the rest of that body, read as a request of its own.
+func (x *exchange) closeUnlessWhole() {
+	whole := x.whole || x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0
+	if x.counted != nil {
+		whole = x.counted.whole.Load()
+	}
+	if !whole {
+		x.w.Header().Set("Connection", "close")
+	}
+}
+
 // limitDrain bounds how long net/http reads on after an answer to less than the whole request, to find the
 // connection's next one: a sender that trickles would hold it for ever.
 func (x *exchange) limitDrain() {
@@ -97,7 +109,7 @@ func (x *exchange) beginUpload() {
 }
 
 // endUpload frees a forwarder that waits for more of a body whose answer is over, and keeps it from reading on: the
-// body belongs to the handler. The answer is written by now; the read that is cut ends the connection behind it.
+// body belongs to the handler. The answer is written by now, and closeUnlessWhole has ended the connection behind it.
 func (x *exchange) endUpload() {
 	c := x.counted
 	if c == nil || c.whole.Load() {

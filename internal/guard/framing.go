@@ -2,7 +2,6 @@ package guard
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 
 	"iap/internal/modelapi"
@@ -76,7 +75,7 @@ func (x *exchange) readOpaque() *refusal {
 	x.class = modelapi.Class{
 		Action: modelapi.Connect, Protocol: modelapi.OpenAI, Framing: modelapi.None, Target: x.path,
 	}
-	if isAmbiguous(x.path) || hasControl(x.query) {
+	if modelapi.AmbiguousPath(x.path) || modelapi.HasControl(x.query) {
 		return &refusal{status: 400, code: "path_ambiguous", message: "the path can be read in two ways; write it plainly"}
 	}
 	if x.query != "" {
@@ -88,33 +87,4 @@ func (x *exchange) readOpaque() *refusal {
 		_ = http.NewResponseController(x.w).EnableFullDuplex() // not supported: nothing lost but that
 	}
 	return nil
-}
-
-// isAmbiguous says whether servers differ on what path means: dot segments in any spelling, an authority in disguise,
-// backslashes, fragments, control bytes.
-func isAmbiguous(path string) bool {
-	if hasControl(path) || strings.HasPrefix(path, "//") || strings.ContainsAny(path, `\#`) {
-		return true
-	}
-	for segment := range strings.SplitSeq(path, "/") {
-		decoded, err := url.PathUnescape(segment)
-		if err != nil || decoded == "." || decoded == ".." || hasControl(decoded) {
-			return true
-		}
-		for part := range strings.FieldsFuncSeq(decoded, func(r rune) bool { return r == '/' || r == '\\' }) {
-			if part == ".." || part == "." {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func hasControl(s string) bool {
-	for i := range len(s) {
-		if s[i] < 0x20 || s[i] == 0x7f {
-			return true
-		}
-	}
-	return false
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"iap/internal/modelapi"
 )
 
 func TestAChunkedRequestIsTheLastOfItsConnection(t *testing.T) {
@@ -68,7 +70,7 @@ func TestAmbiguousTargetsOfApplicationsAreRefused(t *testing.T) {
 		"/a/../b": true, "/..": true, "/a/.": true, "/./a": true, "/%2e%2e/a": true, "/a/%2E": true, "/a%2f..%2fb": true, "/a/..%5cb": true,
 		"//host/a": true, `/a\b`: true, "/a#b": true, "/a%00": true, "/a%0d%0ab": true, "/a\x01": true, "/a%": true, "/a%zz": true, "/a\x7f": true,
 	} {
-		if got := isAmbiguous(path); got != want {
+		if got := modelapi.AmbiguousPath(path); got != want {
 			t.Errorf("%q: got %v", path, got)
 		}
 	}
@@ -79,7 +81,7 @@ func FuzzOpaquePath(f *testing.F) {
 		f.Add(path)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		if isAmbiguous(path) {
+		if modelapi.AmbiguousPath(path) {
 			return
 		}
 		if strings.Contains(path, "/../") || bytes.ContainsAny([]byte(path), "\x00\r\n\\") || strings.HasPrefix(path, "//") {

@@ -69,6 +69,7 @@ func (x *exchange) answerError(e *modelapi.Error, retryAfter time.Duration) {
 	if retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(retryAfter.Seconds()))))
 	}
+	x.closeUnlessWhole()
 	x.status = e.Status
 	x.w.WriteHeader(e.Status)
 	if x.r.Method == http.MethodHead {

@@ -183,11 +183,9 @@ func TestAdminSocketIsNotTakenFromALivingRelay(t *testing.T) {
 	must(t, err)
 	must(t, r.Close())
 	cfg.AdminSocket = filepath.Join(s.dir, strings.Repeat("x", maxSocketPath))
-	if r, err := New(context.Background(), &cfg, Options{}); err == nil || !strings.Contains(err.Error(), "admin_socket") {
-		if err == nil {
-			r.Close()
-		}
-		t.Errorf("a path too long: %v", err)
+	if r, err := New(context.Background(), &cfg, Options{}); err == nil {
+		r.Close()
+		t.Error("a relay started with a socket's path that is too long")
 	}
 }
 

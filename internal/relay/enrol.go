@@ -206,6 +206,7 @@ func (r *Relay) spendToken(ctx context.Context, q admin.JoinRequest) (*agentReco
 	record.Name, record.Resources = taken.Name, taken.Resources
 	return record, nil
 }
+
 func badRequest(message string) error {
 	return &admin.Error{Status: http.StatusBadRequest, Code: "bad_request", Message: message}
 }

@@ -59,10 +59,9 @@ type exchange struct {
 	link    *link
 	request *guard.Request
 	stream  *tunnel.Stream
-	disarm  func() bool   // stops the context's hold on the stream; false if it has struck
-	upload  chan struct{} // closed when the request's body is sent; nil if it went with the head
-	spawn   func(func())  // the relay's: it waits for the upload
-	sent    bool          // owned by the upload until it is closed: the body is whole
+	disarm  func() bool  // stops the context's hold on the stream; false if it has struck
+	spawn   func(func()) // the relay's: it waits for the upload
+	sent    atomic.Bool  // the body is whole on the stream
 	body    io.ReadCloser
 	over    atomic.Bool   // Read's end and Close race for it: the guard closes from its context's end too
 	count   *atomic.Int64 // of the requests that run; the drain waits for it
@@ -104,7 +103,6 @@ func (x *exchange) begin(ctx context.Context) error {
 		x.stream = st
 	}
 	if q.Stream != nil {
-		x.upload = make(chan struct{})
 		// It ends with the stream's abort or, should it wait for the caller, with the
 		// guard's handler.
 		x.spawn(func() { x.send(q.Stream) })
@@ -136,7 +134,6 @@ func requestHead(q *guard.Request) []byte {
 // send streams the request's body. A body that breaks off aborts the stream: a
 // cut upload must not look like a whole one.
 func (x *exchange) send(body io.Reader) {
-	defer close(x.upload)
 	var w io.WriteCloser = nopCloser{x.stream}
 	if x.request.ContentLength < 0 {
 		w = httputil.NewChunkedWriter(x.stream)
@@ -155,7 +152,7 @@ func (x *exchange) send(body io.Reader) {
 		x.stream.Abort(tunnel.CodeCanceled)
 		return
 	}
-	x.sent = true
+	x.sent.Store(true)
 }
 
 // answer waits for the agent's reply and the head of the answer.
@@ -201,15 +198,8 @@ func (x *exchange) finish() {
 		return
 	}
 	x.count.Add(-1)
-	whole := true
-	if x.upload != nil {
-		select {
-		case <-x.upload:
-			whole = x.sent
-		default: // answered before the body was read: what still comes belongs to nobody
-			whole = false
-		}
-	}
+	// Answered before the body was whole: what still comes belongs to nobody.
+	whole := x.request.Stream == nil || x.sent.Load()
 	if x.disarm() && whole {
 		x.link.keepWarm(x.stream)
 		return

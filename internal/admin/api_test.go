@@ -1,0 +1,251 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// backend answers every call with what it was asked, or with err.
+type backend struct {
+	err  error
+	last string
+}
+
+func (b *backend) Whoami(context.Context) (Whoami, error) {
+	return Whoami{Principal: "corp/alice"}, b.err
+}
+func (b *backend) Resources(context.Context) (ResourceList, error) {
+	return ResourceList{Resources: []Resource{{Name: "phi3"}}}, b.err
+}
+func (b *backend) Status(context.Context) (Status, error) { return Status{Relay: "r"}, b.err }
+func (b *backend) Explain(_ context.Context, q Question) (Answer, error) {
+	b.last = fmt.Sprintf("%+v", q)
+	return Answer{Allow: true, Reason: "allowed"}, b.err
+}
+func (b *backend) AdminStatus(context.Context) (Status, error) { return Status{Audit: "ok"}, b.err }
+func (b *backend) Agents(context.Context) ([]Agent, error)     { return []Agent{{ID: "agent-1"}}, b.err }
+func (b *backend) CreateJoinToken(_ context.Context, q NewJoinToken) (JoinTokenCreated, error) {
+	b.last = fmt.Sprintf("%+v", q)
+	return JoinTokenCreated{Token: "t", Expires: time.Unix(1, 0).UTC()}, b.err
+}
+func (b *backend) RevokeAgent(_ context.Context, id string) error {
+	b.last = "revoke " + id
+	return b.err
+}
+func (b *backend) KillSession(_ context.Context, id string) error {
+	b.last = "kill " + id
+	return b.err
+}
+func (b *backend) ReloadPolicy(context.Context) (string, error) { return "rev-1", b.err }
+
+var (
+	_ UserBackend     = (*backend)(nil)
+	_ OperatorBackend = (*backend)(nil)
+)
+
+func clientOf(t *testing.T, h http.Handler) *Client {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	c := NewClient(func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", s.Listener.Addr().String())
+	})
+	t.Cleanup(c.Close)
+	return c
+}
+
+func check[T any](t *testing.T, what string, want T) func(T, error) {
+	return func(got T, err error) {
+		t.Helper()
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v", what, got, err)
+		}
+	}
+}
+
+func TestBothEndsSpeakTheSameDocuments(t *testing.T) {
+	b := &backend{}
+	user, operator, ctx := clientOf(t, UserHandler(b)), clientOf(t, OperatorHandler(b)), t.Context()
+	check(t, "whoami", Whoami{Principal: "corp/alice"})(user.Whoami(ctx))
+	check(t, "resources", ResourceList{Resources: []Resource{{Name: "phi3"}}})(user.Resources(ctx))
+	check(t, "status", Status{Relay: "r"})(user.Status(ctx))
+	check(t, "explain", Answer{Allow: true, Reason: "allowed"})(user.Explain(ctx, Question{Resource: "phi3", Action: "chat", Model: "m"}))
+	if b.last != "{Resource:phi3 Action:chat Model:m}" {
+		t.Error(b.last)
+	}
+	check(t, "admin status", Status{Audit: "ok"})(operator.AdminStatus(ctx))
+	check(t, "agents", []Agent{{ID: "agent-1"}})(operator.Agents(ctx))
+	check(t, "token", JoinTokenCreated{Token: "t", Expires: time.Unix(1, 0).UTC()})(operator.CreateJoinToken(ctx, NewJoinToken{Name: "n", Share: true}))
+	check(t, "reload", "rev-1")(operator.ReloadPolicy(ctx))
+	for _, id := range []string{"x", "a b", "../../v1/whoami", "a/b?c#d", "%2e%2e", "ü"} {
+		if err := operator.RevokeAgent(ctx, id); err != nil || b.last != "revoke "+id {
+			t.Errorf("revoke %q: %q, %v", id, b.last, err)
+		}
+		if err := operator.KillSession(ctx, id); err != nil || b.last != "kill "+id {
+			t.Errorf("kill %q: %q, %v", id, b.last, err)
+		}
+	}
+}
+
+func TestErrorsArriveWithCodeStatusAndHint(t *testing.T) {
+	want := &Error{Status: http.StatusConflict, Code: "resource_taken", Message: "taken", Hint: "use --share"}
+	b := &backend{err: fmt.Errorf("wrapped: %w", want)}
+	user, operator := clientOf(t, UserHandler(b)), clientOf(t, OperatorHandler(b))
+	_, one := user.Whoami(t.Context())
+	two := operator.KillSession(t.Context(), "x")
+	for _, err := range []error{one, two} {
+		var got *Error
+		if !errors.As(err, &got) || *got != *want {
+			t.Errorf("got %+v", err)
+		}
+	}
+	b.err = errors.New("open /var/lib/iap-relay/state.db: disk I/O error")
+	var got *Error
+	if _, err := user.Whoami(t.Context()); !errors.As(err, &got) || got.Code != "internal" || got.Status != 500 || strings.Contains(got.Message, "/var/lib") {
+		t.Errorf("an inner cause reached the caller: %+v", err)
+	}
+}
+
+func TestRequestsAreReadStrictly(t *testing.T) {
+	b := &backend{}
+	s := httptest.NewServer(OperatorHandler(b))
+	t.Cleanup(s.Close)
+	for _, body := range []string{"", "null x", `{"name":"a","nmae":"b"}`, `{"name":"a"}{"name":"b"}`, `{"name":1}`, `[]`, `{"name":"a"`, strings.Repeat(" ", 10<<20) + `{"name":"a"}`} {
+		b.last = ""
+		r, err := http.Post(s.URL+"/v1/admin/agents/token", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e Error
+		decodeErr := json.NewDecoder(r.Body).Decode(&e)
+		r.Body.Close()
+		if r.StatusCode != http.StatusBadRequest || decodeErr != nil || e.Code != "bad_request" || b.last != "" {
+			t.Errorf("%.30q: %s %+v, backend saw %q", body, r.Status, e, b.last)
+		}
+	}
+}
+
+func TestWhatNoRouteMatchesIsAnErrorOfTheAPI(t *testing.T) {
+	for _, h := range []http.Handler{UserHandler(&backend{}), OperatorHandler(&backend{})} {
+		s := httptest.NewServer(h)
+		t.Cleanup(s.Close)
+		c := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		for _, target := range []string{"/", "/v1", "/v1/nothing", "/v1/admin/agents/x/revoke/", "/v1/admin/agents//revoke"} {
+			r, err := c.Get(s.URL + target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(r.Body)
+			r.Body.Close()
+			if r.StatusCode < 300 || r.StatusCode >= 400 && (!strings.Contains(string(body), `"code":`) || r.Header.Get("Content-Type") != "application/json") {
+				t.Errorf("%s: %s %s", target, r.Status, body)
+			}
+		}
+		r, err := c.Post(s.URL+"/v1/whoami", "application/json", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode < 400 {
+			t.Errorf("POST whoami: %s", r.Status)
+		}
+	}
+}
+
+func TestUserAPIHasNoOperatorsCalls(t *testing.T) {
+	b := &backend{}
+	c := clientOf(t, UserHandler(b))
+	_, status := c.AdminStatus(t.Context())
+	_, agents := c.Agents(t.Context())
+	_, token := c.CreateJoinToken(t.Context(), NewJoinToken{})
+	_, reload := c.ReloadPolicy(t.Context())
+	for i, err := range []error{status, agents, token, reload, c.RevokeAgent(t.Context(), "x"), c.KillSession(t.Context(), "x")} {
+		var e *Error
+		if !errors.As(err, &e) || e.Code != "not_found" {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	if b.last != "" {
+		t.Errorf("the backend saw %q", b.last)
+	}
+}
+
+func TestAnswersAreNotCachedNorSniffed(t *testing.T) {
+	s := httptest.NewServer(UserHandler(&backend{}))
+	t.Cleanup(s.Close)
+	for _, path := range []string{"/v1/whoami", "/nothing"} {
+		r, err := http.Get(s.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.Header.Get("Cache-Control") != "no-store" || r.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %v", path, r.Header)
+		}
+	}
+}
+
+func TestClientBoundsAndDoubtsWhatARelayAnswers(t *testing.T) {
+	var answer http.HandlerFunc
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, r) }))
+	t.Cleanup(s.Close)
+	address := s.Listener.Addr().String()
+	for name, one := range map[string]http.HandlerFunc{
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://evil.example/", http.StatusFound)
+		},
+		"html":   func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>captive portal") },
+		"no key": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"relay":"x","relay_key":"AAAA"}`) },
+		"no name": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"relay_key":%q}`, strings.Repeat("A", 43)+"=")
+		},
+		"204":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"error": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusBadGateway) },
+		"endless": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"relay":"`, strings.Repeat("x", maxReplyBytes), `"}`)
+		},
+	} {
+		answer = one
+		if d, err := FetchDiscovery(t.Context(), s.Client(), address); err == nil {
+			t.Errorf("%s: %.100v was believed", name, d)
+		}
+		if r, err := Join(t.Context(), s.Client(), address, JoinRequest{}); err == nil && (name == "redirect" || name == "html" || name == "204" || name == "error") {
+			t.Errorf("%s: join: %.100v was believed", name, r)
+		}
+	}
+	answer = func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != DiscoveryPath {
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+		WriteJSON(w, 200, Discovery{Relay: "iap.example.com", RelayKey: make([]byte, 32), Issuers: []DiscoveryIssuer{{Name: "corp"}}})
+	}
+	d, err := FetchDiscovery(t.Context(), s.Client(), address)
+	if err != nil || d.Relay != "iap.example.com" || len(d.Issuers) != 1 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	for _, bad := range []string{"", "a b", "x/../y", "x\n"} {
+		if _, err := FetchDiscovery(t.Context(), s.Client(), bad); err == nil {
+			t.Errorf("%q was asked", bad)
+		}
+	}
+}
+
+func TestErrorsOfTheConnectionNameTheCallAndNoInnerAddress(t *testing.T) {
+	c := NewClient(func(context.Context) (net.Conn, error) { return nil, errors.New("session lost") })
+	defer c.Close()
+	_, err := c.Whoami(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "session lost") || strings.Contains(err.Error(), "http://relay") {
+		t.Errorf("got %v", err)
+	}
+}

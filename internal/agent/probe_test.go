@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func probeOf(t testing.TB, kind, upstreamURL string, opaque bool) (probed, error) {
+	t.Helper()
+	cfg := &ResourceConfig{Name: "r", Kind: kind, Upstream: upstreamURL, Opaque: opaque}
+	must(t, cfg.validate(""))
+	u := &upstream{cfg: cfg, transport: newTransport()}
+	t.Cleanup(u.transport.CloseIdleConnections)
+	return u.probe(within(t))
+}
+
+func serverWith(t testing.TB, answers map[string]string) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, ok := answers[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprint(w, body)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+var (
+	ollama   = map[string]string{"/api/version": `{"version":"0.12"}`, "/api/tags": `{"models":[{"name":"phi3:latest"}]}`, "/v1/models": `{"object":"list","data":[{"id":"phi3:latest","owned_by":"library"}]}`}
+	llamaCPP = map[string]string{"/v1/models": `{"object":"list","data":[{"id":"model.gguf","owned_by":"llamacpp"}]}`}
+	openAI   = map[string]string{"/v1/models": `{"object":"list","data":[{"id":"gpt","owned_by":"vllm"}]}`}
+	website  = map[string]string{"/": "hello", "/v1/models": "<html>", "/api/version": "<html>"}
+)
+
+func TestProbeTellsModelServersApart(t *testing.T) {
+	for want, answers := range map[string]map[string]string{"ollama": ollama, "llama.cpp": llamaCPP, "openai": openAI} {
+		got, err := probeOf(t, kindModel, serverWith(t, answers), false)
+		if err != nil || got.server != want || !got.healthy || len(got.models) != 1 {
+			t.Errorf("%s: %+v, %v", want, got, err)
+		}
+	}
+	if got, err := probeOf(t, kindModel, serverWith(t, website), false); err == nil || got.healthy {
+		t.Errorf("a web site is a healthy model server: %+v", got)
+	}
+	if got, err := probeOf(t, kindModel, "http://127.0.0.1:1", false); err == nil || got.healthy {
+		t.Errorf("nobody there: %+v", got)
+	}
+}
+
+func TestModelServersAreNotServedAsSomethingElse(t *testing.T) {
+	for _, answers := range []map[string]string{ollama, llamaCPP, openAI} {
+		at := serverWith(t, answers)
+		for kind, upstream := range map[string]string{kindHTTP: at, kindTCP: strings.TrimPrefix(at, "http://")} {
+			if got, _ := probeOf(t, kind, upstream, false); !got.foreign || got.healthy {
+				t.Errorf("%s: %+v", kind, got)
+			}
+			if got, err := probeOf(t, kind, upstream, true); err != nil || got.foreign || !got.healthy {
+				t.Errorf("%s, opaque: %+v, %v", kind, got, err)
+			}
+		}
+	}
+	site := serverWith(t, website)
+	if got, err := probeOf(t, kindHTTP, site, false); err != nil || !got.healthy || got.foreign {
+		t.Errorf("a web site: %+v, %v", got, err)
+	}
+}
+
+// TestDatabaseThatSpeaksFirstIsHealthy stands for servers that greet, wait or hang up when spoken HTTP to.
+func TestDatabaseThatSpeaksFirstIsHealthy(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(conn, "J\x00\x00\x00\n8.0.36 greeting")
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	if got, err := probeOf(t, kindTCP, l.Addr().String(), false); err != nil || !got.healthy || got.foreign {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestProbeIsBoundedByWhatItReads(t *testing.T) {
+	var list strings.Builder
+	list.WriteString(`{"object":"list","data":[`)
+	for i := range maxModels * 3 {
+		if i > 0 {
+			list.WriteByte(',')
+		}
+		fmt.Fprintf(&list, `{"id":"m%d","owned_by":"x"}`, i)
+	}
+	list.WriteString(`,{"id":"` + strings.Repeat("n", 300) + `"}]}`)
+	got, err := probeOf(t, kindModel, serverWith(t, map[string]string{"/v1/models": list.String()}), false)
+	if err != nil || len(got.models) != maxModels {
+		t.Errorf("%d models, %v", len(got.models), err)
+	}
+	huge := `{"object":"list","data":[],"fill":"` + strings.Repeat("x", maxProbe) + `"}`
+	if got, err := probeOf(t, kindModel, serverWith(t, map[string]string{"/v1/models": huge}), false); err == nil {
+		t.Errorf("an endless list: %+v", got)
+	}
+}
+
+func TestProbeFollowsNoRedirect(t *testing.T) {
+	reached := false
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
+	t.Cleanup(other.Close)
+	s := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusFound))
+	t.Cleanup(s.Close)
+	if got, err := probeOf(t, kindModel, s.URL, false); err == nil || got.healthy {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if reached {
+		t.Error("a redirect was followed")
+	}
+}

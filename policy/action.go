@@ -30,11 +30,13 @@ const (
 const ActionAny = "*"
 
 // Actions lists every action a grant may name, in the order of the
-// documentation. It is read, never written.
-var Actions = []string{
-	ActionConnect, ActionChat, ActionComplete, ActionEmbed, ActionRerank, ActionTranscribe,
-	ActionTokenize, ActionListModels, ActionInspectModel, ActionManageModel, ActionSession,
-	ActionTool, ActionObserve, ActionServerAdmin, ActionHealth, ActionUI,
+// documentation.
+func Actions() []string {
+	return []string{
+		ActionConnect, ActionChat, ActionComplete, ActionEmbed, ActionRerank, ActionTranscribe,
+		ActionTokenize, ActionListModels, ActionInspectModel, ActionManageModel, ActionSession,
+		ActionTool, ActionObserve, ActionServerAdmin, ActionHealth, ActionUI,
+	}
 }
 
 // IsAction reports whether name is an action that a grant may list. Neither

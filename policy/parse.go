@@ -181,7 +181,7 @@ func parseAction(name string) (string, error) {
 	case name == ActionAny:
 		return "", errors.New(`"*" is no action: list those that are meant`)
 	}
-	return "", fmt.Errorf("unknown action %q%s; there are %s", name, hint(name, Actions), strings.Join(Actions, ", "))
+	return "", fmt.Errorf("unknown action %q%s; there are %s", name, hint(name, Actions()), strings.Join(Actions(), ", "))
 }
 
 func (p *grantsParser) require(n ast.Node, grant string) Require {

@@ -141,7 +141,7 @@ func (d *demo) login(ctx context.Context) error {
 
 // open starts `iapctl connect` and returns the base URL it prints.
 func (d *demo) open(ctx context.Context) (string, error) {
-	d.connect = d.command(context.WithoutCancel(ctx), "connect", devResource, "--port", "0", "-o", "json")
+	d.connect = d.command(context.WithoutCancel(ctx), "connect", devResource, "-o", "json")
 	d.connect.Stderr = os.Stderr
 	out, err := d.connect.StdoutPipe()
 	if err != nil {

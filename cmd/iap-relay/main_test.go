@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -229,7 +228,7 @@ func TestDevelopmentSystemRunsAndEnds(t *testing.T) {
 		ctx, stop := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		force := make(chan struct{})
-		go func() { done <- runDevQuietly(t, ctx, force, o) }()
+		go func() { done <- runDev(ctx, force, o, slog.New(slog.DiscardHandler)) }()
 		var agents string
 		waitUntil(t, "the agent is online", done, func() bool {
 			agents, err = command(t, "", "admin", "agents", "ls", "--socket", socket)
@@ -265,13 +264,6 @@ func TestDevelopmentSystemRunsAndEnds(t *testing.T) {
 			t.Fatal("the development system does not end")
 		}
 	}
-}
-
-func runDevQuietly(t testing.TB, ctx context.Context, force <-chan struct{}, o devOptions) error {
-	t.Helper()
-	var err error
-	silently(t, func() int { err = runDev(ctx, force, o, slog.New(slog.NewTextHandler(io.Discard, nil))); return 0 })
-	return err
 }
 
 // waitUntil waits for a state that nothing announces, or for the end of what would bring it.

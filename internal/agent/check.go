@@ -42,7 +42,7 @@ func (u *upstream) checkHeader(h tunnel.Header) error {
 	if len(u.cfg.Actions) > 0 && !slices.Contains(u.cfg.Actions, h.Action) {
 		return refusef(tunnel.CodePolicyDenied, "this agent's own list does not allow %s on %s", h.Action, u.cfg.Name)
 	}
-	if u.cfg.Kind != kindModel && h.Action != string(modelapi.Connect) {
+	if u.cfg.Kind != modelapi.KindModel && h.Action != string(modelapi.Connect) {
 		return refusef(tunnel.CodeProtocolError, "action %q does not fit kind %s", h.Action, u.cfg.Kind)
 	}
 	return nil
@@ -55,12 +55,12 @@ func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q reques
 	if q.method != h.Method || q.target != h.Path {
 		return nil, refusef(tunnel.CodeProtocolError, "the request is not the one that was decided on")
 	}
-	if u.cfg.Kind != kindModel {
+	if u.cfg.Kind != modelapi.KindModel {
 		return q.body, nil
 	}
 	rawPath, query, _ := strings.Cut(q.target, "?")
 	class, err := table.Verify(modelapi.Input{
-		Server: u.server(), Only: u.only(), Method: q.method, Path: rawPath, Query: query,
+		Server: u.server(), Only: modelapi.OnlyModel(u.server(), u.announced()), Method: q.method, Path: rawPath, Query: query,
 		ContentType: q.contentType, ContentEncoding: q.contentEncoding, Body: q.body,
 	})
 	if err != nil {
@@ -75,18 +75,6 @@ func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q reques
 		}
 	}
 	return q.body, nil
-}
-
-// only is the model of a server that has one and ignores the name in a
-// request. The relay derives the same from what this agent announced.
-func (u *upstream) only() string {
-	if server := u.server(); server == "ollama" || server == "" {
-		return ""
-	}
-	if models := u.announced(); len(models) == 1 {
-		return models[0]
-	}
-	return ""
 }
 
 // servesModel matches a model's name, with or without its tag, against the

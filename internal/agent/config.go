@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"iap/internal/config"
+	"iap/internal/modelapi"
 )
 
 // Config is the agent's configuration file, agent.yaml, which `iap-agent join`
@@ -59,13 +60,6 @@ type ResourceConfig struct {
 	apiKey string
 	url    *url.URL // of model and http
 }
-
-// Kinds of resources.
-const (
-	kindModel = "model"
-	kindHTTP  = "http"
-	kindTCP   = "tcp"
-)
 
 // maxResources is what one join token can name.
 const maxResources = 64
@@ -126,11 +120,11 @@ func (r *ResourceConfig) validate(file string) error {
 		return errors.New("name: missing")
 	}
 	switch r.Kind {
-	case kindTCP:
+	case modelapi.KindTCP:
 		if host, port, err := net.SplitHostPort(r.Upstream); err != nil || host == "" || port == "" {
 			return fmt.Errorf("upstream: %q is no address: write 127.0.0.1:5432", r.Upstream)
 		}
-	case kindModel, kindHTTP:
+	case modelapi.KindModel, modelapi.KindHTTP:
 		u, err := url.Parse(r.Upstream)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 			return fmt.Errorf("upstream: %q is no base URL: write http://127.0.0.1:11434", r.Upstream)
@@ -140,7 +134,7 @@ func (r *ResourceConfig) validate(file string) error {
 	default:
 		return fmt.Errorf("kind: %q is none of model, http, tcp", r.Kind)
 	}
-	if r.Kind != kindModel && (r.Server != "" || len(r.Models) > 0) {
+	if r.Kind != modelapi.KindModel && (r.Server != "" || len(r.Models) > 0) {
 		return errors.New("server and models belong to kind model")
 	}
 	if known := []string{"", "ollama", "llama.cpp", "openai"}; !slices.Contains(known, r.Server) {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"iap/internal/modelapi"
 )
 
 func goodConfig(t testing.TB) string {
@@ -100,7 +102,7 @@ func TestModelListsMatchWholeNames(t *testing.T) {
 		{"phi3*", "evil/phi3", false},
 		{`a\*`, "ab", false},
 	} {
-		u := &upstream{cfg: &ResourceConfig{Kind: kindModel, Models: []string{one.pattern}}}
+		u := &upstream{cfg: &ResourceConfig{Kind: modelapi.KindModel, Models: []string{one.pattern}}}
 		if got := u.servesModel(one.model); got != one.want {
 			t.Errorf("%q and %q: %t", one.pattern, one.model, got)
 		}

@@ -13,4 +13,5 @@
 //	answer.go    the upstream's answer onto the stream
 //	probe.go     what server is it, is it there, which models has it
 //	join.go      enrolment with a join token
+//	check_config.go  what `iap-agent check` tells
 package agent

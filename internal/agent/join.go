@@ -20,6 +20,7 @@ import (
 	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/config"
+	"iap/internal/modelapi"
 	"iap/tunnel"
 )
 
@@ -180,7 +181,7 @@ func configText(token auth.JoinToken, reply admin.JoinReply, o JoinOptions) (tex
 			upstream, note = defaultUpstream(r.Kind), " # CHECK: where it listens"
 		}
 		fmt.Fprintf(&b, "  - name: %s\n    kind: %s\n    upstream: %q%s\n", r.Name, r.Kind, upstream, note)
-		if r.Kind == kindModel {
+		if r.Kind == modelapi.KindModel {
 			b.WriteString("    # server: ollama          # or llama.cpp, openai; found out by asking if left out\n")
 			b.WriteString("    # models: [\"phi3:*\"]      # the only models to serve; all if left out\n")
 			b.WriteString("    # actions: [chat, embed, list-models]  # the only actions; all that are granted if left out\n")
@@ -192,9 +193,9 @@ func configText(token auth.JoinToken, reply admin.JoinReply, o JoinOptions) (tex
 
 func defaultUpstream(kind string) string {
 	switch kind {
-	case kindModel:
+	case modelapi.KindModel:
 		return "http://127.0.0.1:11434"
-	case kindHTTP:
+	case modelapi.KindHTTP:
 		return "http://127.0.0.1:8080"
 	default:
 		return "127.0.0.1:5432"

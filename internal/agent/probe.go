@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"iap/internal/modelapi"
 	"iap/tunnel"
 )
 
@@ -100,7 +101,7 @@ func (a *Agent) announcements() []tunnel.Announcement {
 			continue
 		}
 		one := tunnel.Announcement{Resource: u.cfg.Name, Kind: u.cfg.Kind, Healthy: found.healthy}
-		if u.cfg.Kind == kindModel {
+		if u.cfg.Kind == modelapi.KindModel {
 			one.Server, one.Models = u.server(), u.announced()
 		}
 		all = append(all, one)
@@ -123,11 +124,11 @@ func (u *upstream) announced() []string {
 
 // probe asks the upstream who it is and what it has.
 func (u *upstream) probe(ctx context.Context) (probed, error) {
-	if u.cfg.Kind == kindModel {
+	if u.cfg.Kind == modelapi.KindModel {
 		return u.probeModel(ctx, u.cfg.url)
 	}
 	base := u.cfg.url
-	if u.cfg.Kind == kindTCP {
+	if u.cfg.Kind == modelapi.KindTCP {
 		base = &url.URL{Scheme: "http", Host: u.cfg.Upstream}
 	}
 	u.mu.Lock()
@@ -207,7 +208,7 @@ func (u *upstream) probeOllama(ctx context.Context, base *url.URL) (probed, erro
 }
 
 func (p *probed) add(model string) {
-	if model != "" && len(model) <= 256 && len(p.models) < maxModels {
+	if model != "" && len(model) <= modelapi.MaxName && len(p.models) < maxModels {
 		p.models = append(p.models, model)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"iap/internal/modelapi"
 )
 
 func probeOf(t testing.TB, kind, upstreamURL string, opaque bool) (probed, error) {
@@ -41,15 +43,15 @@ var (
 
 func TestProbeTellsModelServersApart(t *testing.T) {
 	for want, answers := range map[string]map[string]string{"ollama": ollama, "llama.cpp": llamaCPP, "openai": openAI} {
-		got, err := probeOf(t, kindModel, serverWith(t, answers), false)
+		got, err := probeOf(t, modelapi.KindModel, serverWith(t, answers), false)
 		if err != nil || got.server != want || !got.healthy || len(got.models) != 1 {
 			t.Errorf("%s: %+v, %v", want, got, err)
 		}
 	}
-	if got, err := probeOf(t, kindModel, serverWith(t, website), false); err == nil || got.healthy {
+	if got, err := probeOf(t, modelapi.KindModel, serverWith(t, website), false); err == nil || got.healthy {
 		t.Errorf("a web site is a healthy model server: %+v", got)
 	}
-	if got, err := probeOf(t, kindModel, "http://127.0.0.1:1", false); err == nil || got.healthy {
+	if got, err := probeOf(t, modelapi.KindModel, "http://127.0.0.1:1", false); err == nil || got.healthy {
 		t.Errorf("nobody there: %+v", got)
 	}
 }
@@ -57,7 +59,7 @@ func TestProbeTellsModelServersApart(t *testing.T) {
 func TestModelServersAreNotServedAsSomethingElse(t *testing.T) {
 	for _, answers := range []map[string]string{ollama, llamaCPP, openAI} {
 		at := serverWith(t, answers)
-		for kind, upstream := range map[string]string{kindHTTP: at, kindTCP: strings.TrimPrefix(at, "http://")} {
+		for kind, upstream := range map[string]string{modelapi.KindHTTP: at, modelapi.KindTCP: strings.TrimPrefix(at, "http://")} {
 			if got, _ := probeOf(t, kind, upstream, false); !got.foreign || got.healthy {
 				t.Errorf("%s: %+v", kind, got)
 			}
@@ -67,7 +69,7 @@ func TestModelServersAreNotServedAsSomethingElse(t *testing.T) {
 		}
 	}
 	site := serverWith(t, website)
-	if got, err := probeOf(t, kindHTTP, site, false); err != nil || !got.healthy || got.foreign {
+	if got, err := probeOf(t, modelapi.KindHTTP, site, false); err != nil || !got.healthy || got.foreign {
 		t.Errorf("a web site: %+v, %v", got, err)
 	}
 }
@@ -89,7 +91,7 @@ func TestDatabaseThatSpeaksFirstIsHealthy(t *testing.T) {
 		}
 	}()
 	t.Cleanup(func() { l.Close(); <-done })
-	if got, err := probeOf(t, kindTCP, l.Addr().String(), false); err != nil || !got.healthy || got.foreign {
+	if got, err := probeOf(t, modelapi.KindTCP, l.Addr().String(), false); err != nil || !got.healthy || got.foreign {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -104,12 +106,12 @@ func TestProbeIsBoundedByWhatItReads(t *testing.T) {
 		fmt.Fprintf(&list, `{"id":"m%d","owned_by":"x"}`, i)
 	}
 	list.WriteString(`,{"id":"` + strings.Repeat("n", 300) + `"}]}`)
-	got, err := probeOf(t, kindModel, serverWith(t, map[string]string{"/v1/models": list.String()}), false)
+	got, err := probeOf(t, modelapi.KindModel, serverWith(t, map[string]string{"/v1/models": list.String()}), false)
 	if err != nil || len(got.models) != maxModels {
 		t.Errorf("%d models, %v", len(got.models), err)
 	}
 	huge := `{"object":"list","data":[],"fill":"` + strings.Repeat("x", maxProbe) + `"}`
-	if got, err := probeOf(t, kindModel, serverWith(t, map[string]string{"/v1/models": huge}), false); err == nil {
+	if got, err := probeOf(t, modelapi.KindModel, serverWith(t, map[string]string{"/v1/models": huge}), false); err == nil {
 		t.Errorf("an endless list: %+v", got)
 	}
 }
@@ -120,7 +122,7 @@ func TestProbeFollowsNoRedirect(t *testing.T) {
 	t.Cleanup(other.Close)
 	s := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusFound))
 	t.Cleanup(s.Close)
-	if got, err := probeOf(t, kindModel, s.URL, false); err == nil || got.healthy {
+	if got, err := probeOf(t, modelapi.KindModel, s.URL, false); err == nil || got.healthy {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if reached {

@@ -24,7 +24,7 @@ const drainAfterAnswer = 256 << 10
 // behind its own sealed header. The first has been read and verified already.
 func (a *Agent) serveStream(ctx context.Context, st *tunnel.Stream, h tunnel.Header) {
 	for {
-		if h.Kind == kindTCP {
+		if h.Kind == modelapi.KindTCP {
 			a.serveTCP(ctx, st, h)
 			return
 		}
@@ -87,7 +87,7 @@ func (a *Agent) check(h tunnel.Header, r *http.Request) (*upstream, io.Reader, e
 		return nil, nil, err
 	}
 	q := request{method: r.Method, target: r.RequestURI, contentType: r.Header.Get("Content-Type"), contentEncoding: r.Header.Get("Content-Encoding")}
-	if u.cfg.Kind != kindModel {
+	if u.cfg.Kind != modelapi.KindModel {
 		_, err := u.checkRequest(a.table, h, q)
 		return u, r.Body, err
 	}
@@ -157,7 +157,7 @@ func (u *upstream) send(ctx context.Context, r *http.Request, h tunnel.Header, b
 // on and, for a model server, less what a browser might have said.
 func (u *upstream) header(out http.Header) http.Header {
 	dropHopByHop(out)
-	if u.cfg.Kind == kindModel {
+	if u.cfg.Kind == modelapi.KindModel {
 		for _, name := range []string{"Origin", "Referer", "Cookie"} {
 			out.Del(name)
 		}

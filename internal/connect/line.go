@@ -134,11 +134,7 @@ func (l *line) dialWith(ctx context.Context, login Login, token func(context.Con
 		CheckRelay: l.cfg.CheckRelay, MinBinding: l.cfg.MinBinding,
 		Logger: l.cfg.Logger, OnNotice: l.cfg.OnNotice,
 	})
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return s, nil
+	return s, err // a failed Connect has closed conn
 }
 
 func (l *line) up(s *tunnel.Session) {

@@ -54,7 +54,7 @@ func (x *exchange) event(kind string) Event {
 		Kind: kind, Time: x.guard.now(), Request: x.id, Resource: x.resource, Caller: x.caller,
 		Action: string(x.class.Action), SubAction: x.class.SubAction,
 		Model: x.class.Model, Models: x.class.Models, Egress: x.class.Egress,
-		Method: recorded(x.r.Method, maxRecordedMethod), Path: recorded(x.path, maxRecordedPath),
+		Method: recorded(x.r.Method, maxRecordedMethod), Path: recorded(x.decidedPath(), maxRecordedPath),
 		Grant: x.decision.Grant, Revision: x.decision.Revision, BytesIn: x.bytesIn(),
 	}
 }

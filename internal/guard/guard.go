@@ -14,8 +14,8 @@ import (
 
 // The kinds of resources the guard serves.
 const (
-	KindModel = "model"
-	KindHTTP  = "http"
+	KindModel = modelapi.KindModel
+	KindHTTP  = modelapi.KindHTTP
 )
 
 // ActionReach asks whether the caller may reach the resource, or a model on it, with any action at all.
@@ -94,9 +94,9 @@ type Request struct {
 }
 
 // Response is an upstream's answer. The guard closes Body exactly when it is done or the context ended, possibly while
-// a Read is running; closing before io.EOF cancels the work upstream. Reads of
-// Request.Stream fail from the handler's end on, so whoever reads it needs no other end. A Read error should be an *UpstreamError; any other counts as "upstream_reset". A Body with a method
-// Buffered() int, telling how many bytes a Read gives without waiting, saves flushes.
+// a Read is running; closing before io.EOF cancels the work upstream. Reads of Request.Stream fail from the handler's
+// end on, so whoever reads it needs no other end. A Read error should be an *UpstreamError; any other counts as
+// "upstream_reset".
 type Response struct {
 	Status int
 	Header http.Header

@@ -134,10 +134,7 @@ func (x *exchange) decide() *refusal {
 	if x.class.Action == modelapi.Health {
 		action = ActionReach // whoever may use the resource may ask whether it is well
 	}
-	path := x.path
-	if x.class.Route != "" {
-		path, _, _ = strings.Cut(x.class.Target, "?")
-	}
+	path := x.decidedPath()
 	for _, model := range atLeastOne(x.class.Models) {
 		x.questions = append(x.questions, Question{
 			Resource: x.resource, Caller: x.caller, Action: action, Model: model,
@@ -150,10 +147,21 @@ func (x *exchange) decide() *refusal {
 			x.decision = d
 		}
 		if !d.Allow {
+			x.class.Model = q.Model // the one that the record is about
 			return denied(d)
 		}
 	}
 	return nil
+}
+
+// decidedPath is the path that is decided on, recorded and sent: the canonical one, or the raw one of a request that no
+// table knows.
+func (x *exchange) decidedPath() string {
+	if x.class.Route == "" {
+		return x.path
+	}
+	path, _, _ := strings.Cut(x.class.Target, "?")
+	return path
 }
 
 func atLeastOne(models []string) []string {

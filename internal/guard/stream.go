@@ -23,8 +23,7 @@ type stream struct {
 func (s *stream) copy(ctx context.Context, body io.Reader) *ending {
 	buffer := s.x.guard.smallBuffer()
 	defer func() { s.x.guard.putBuffer(buffer) }()
-	more, _ := body.(interface{ Buffered() int })
-	if s.length < 0 && (more == nil || more.Buffered() == 0) {
+	if s.length < 0 {
 		if err := s.control.Flush(); err != nil { // the head goes ahead of a first token that may be minutes away
 			return s.writeEnd(ctx, err)
 		}
@@ -34,8 +33,7 @@ func (s *stream) copy(ctx context.Context, body io.Reader) *ending {
 		if n > 0 {
 			full := n == len(buffer)
 			last := err != nil || s.length >= 0 && s.x.sent+int64(n) == s.length
-			waits := more == nil || more.Buffered() == 0
-			if writeErr := s.write(buffer[:n], waits && !last); writeErr != nil {
+			if writeErr := s.write(buffer[:n], !last); writeErr != nil {
 				return s.say(s.writeEnd(ctx, writeErr))
 			}
 			if full && len(buffer) == smallBuffer {
@@ -55,7 +53,7 @@ func (s *stream) copy(ctx context.Context, body io.Reader) *ending {
 	}
 }
 
-// write sends bytes, at once if nothing else is about to follow them.
+// write sends bytes, at once unless they are the last, which the answer's end sends.
 func (s *stream) write(p []byte, flush bool) error {
 	x := s.x
 	if x.sent == 0 {
@@ -151,14 +149,6 @@ func newBody(body io.ReadCloser) *closeOnce {
 }
 
 func (c *closeOnce) Read(p []byte) (int, error) { return c.body.Read(p) }
-
-// Buffered is how many bytes a Read gives without waiting; 0 if the body cannot say.
-func (c *closeOnce) Buffered() int {
-	if b, ok := c.body.(interface{ Buffered() int }); ok {
-		return b.Buffered()
-	}
-	return 0
-}
 
 func (c *closeOnce) Close() {
 	// An error of closing changes nothing for the caller: the answer is whole or was cut.

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxName bounds a model's name: Ollama allows 350 bytes of host and three parts of 80.
-const maxName = 600
+// MaxName bounds a model's name: Ollama allows 350 bytes of host and three parts of 80.
+const MaxName = 600
 
 // What Ollama fills in where a name says nothing.
 const (
@@ -33,7 +33,7 @@ func errModelName() error {
 
 // validExactName refuses what a log or a lenient parser could show as another name.
 func validExactName(name string) bool {
-	if name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.TrimSpace(name) != name {
+	if name == "" || len(name) > MaxName || !utf8.ValidString(name) || strings.TrimSpace(name) != name {
 		return false
 	}
 	return !strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || 0x7f <= r && r < 0xa0 || r == 0xfeff })
@@ -42,7 +42,7 @@ func validExactName(name string) bool {
 // ollamaModel follows Ollama's own reading: spaces around it do not count, a scheme may stand before the host, host,
 // namespace and tag have defaults, letter case does not tell names apart, ":local" asks for what is meant anyway.
 func ollamaModel(name string) (canonical string, egress bool, err error) {
-	if len(name) > maxName {
+	if len(name) > MaxName {
 		return "", false, errModelName()
 	}
 	name = strings.TrimSpace(name)

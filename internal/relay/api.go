@@ -58,8 +58,8 @@ func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
 			Name: name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server, Online: online > 0 && announced.Healthy, Agents: online,
 			Grant: d.Grant, Actions: []string{},
 		}
-		for _, action := range policy.Actions {
-			if (action == "connect") == (res.Kind == guard.KindModel) {
+		for _, action := range policy.Actions() {
+			if (action == policy.ActionConnect) == (res.Kind == guard.KindModel) {
 				continue // connect belongs to tcp and http alone, all others to models
 			}
 			if a.mayAct(ctx, policyResource(res), action, announced.Models) {
@@ -97,7 +97,7 @@ func (a *userAPI) Status(context.Context) (admin.Status, error) {
 
 func (a *userAPI) Explain(ctx context.Context, q admin.Question) (admin.Answer, error) {
 	if q.Action != "" && !policy.IsAction(q.Action) {
-		return admin.Answer{}, badRequest(fmt.Sprintf("action: %q is not one of %v", q.Action, policy.Actions))
+		return admin.Answer{}, badRequest(fmt.Sprintf("action: %q is not one of %v", q.Action, policy.Actions()))
 	}
 	return a.relay.explain(ctx, a.session.identity(), q), nil
 }
@@ -234,11 +234,11 @@ func (a *operatorAPI) KillSession(ctx context.Context, id string) error {
 		return &admin.Error{Status: http.StatusNotFound, Code: "unknown_session", Message: fmt.Sprintf("no user session %q is open", id), Hint: "iap-relay admin sessions ls"}
 	}
 	key := target.tunnel.PublicKey()
-	err := a.relay.refuseLogin(ctx, target)
+	a.relay.refuseLogin(target) // in memory first: a slow database must not keep a session alive
 	for _, s := range a.relay.sessions.all(func(s *session) bool { return s.tunnel.PublicKey().Equal(key) }) {
 		s.stop(tunnel.CodeRevoked, "an administrator ended this session; run iapctl login")
 	}
-	if err != nil {
+	if err := a.relay.storeRefusal(ctx, target); err != nil {
 		return stateUnavailable(err)
 	}
 	return nil

@@ -56,7 +56,7 @@ func (r *Relay) reach(ctx context.Context, id *identity, name, via string) (admi
 
 // reasonUnknown is for who may have every resource of this name, of which there
 // is none.
-const reasonUnknown = "resource_unknown"
+const reasonUnknown = "unknown_resource"
 
 // askNamed asks about a resource by its name. A name that no agent is enrolled
 // for, or for another kind than the one asked for, is put to the policy as any

@@ -4,18 +4,37 @@
 //
 // # Rooms
 //
-//	config.go        the configuration file; each field says what it does
-//	relay.go         New wires, Run serves, Stop drains
-//	public.go        the one TLS port: discovery, health, enrolment, front door, upgrade
-//	authenticate.go  who opens a session: users' tokens and keys, agents' keys
+// The process:
+//
+//	config.go, setup.go, check_config.go   relay.yaml: its fields, a first one, what is wrong with one
+//	relay.go, drain.go, certificate.go     New wires, Run serves, the end drains
+//	stored.go                              what is kept in the state store
+//
+// Who comes in:
+//
+//	public.go        the one TLS port, and what it tells anybody
+//	handshakes.go    how many may try at once
+//	authenticate.go  users' tokens and keys, agents' keys
 //	binding.go       a token belongs to the first key that presents it
-//	sessions.go      the live sessions, and what runs on them
-//	agents.go        which agent sessions serve a resource
-//	streams.go       a user's stream: decide, then HTTP under the guard or a splice
+//	killed.go        what an administrator refused
+//	enrol.go         join tokens, and agents that use them
+//	frontdoor.go     bearer tokens over plain HTTPS
+//
+// What runs:
+//
+//	serve.go         a session from its first stream to its end
+//	sessions.go      the live sessions
+//	agents.go        the live agents, and which of them serves a resource
+//	streams.go       a user's stream: authorise, then HTTP under the guard or a splice
 //	decide.go        principal and resource → policy input → decision
 //	forward.go       the guard's way to an agent, over warm streams
-//	record.go        what the guard and the sessions tell the audit log
-//	api.go           the relay's own API on a stream, and for root on a unix socket
+//	record.go        what the guard and the streams tell the audit log
+//	live.go          asking the policy again about what runs
+//	identity.go, assertion.go   what the upstream is told of the caller
+//
+// Its own API:
+//
+//	api.go, adminsocket.go      for principals on a stream, for root on a unix socket
 //
 // Everything that is denied is denied here or in the guard, never in the
 // client.

@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/audit"
+	"iap/internal/modelapi"
 	"iap/internal/state"
 )
 
@@ -24,9 +26,6 @@ const (
 	joinSecretBytes  = 32
 	maxLabelBytes    = 128
 )
-
-// resourceKinds are the kinds an agent can serve.
-var resourceKinds = [...]string{"model", "http", "tcp"}
 
 // createJoinToken makes a single-use token for one agent.
 func (r *Relay) createJoinToken(ctx context.Context, q admin.NewJoinToken) (admin.JoinTokenCreated, error) {
@@ -112,11 +111,7 @@ func checkResource(one admin.JoinResource) error {
 	if !resourceName.MatchString(one.Name) {
 		return badRequest(fmt.Sprintf("resource %q: a name is made of a-z, 0-9, dot, dash and underscore, 63 at most", one.Name))
 	}
-	known := false
-	for _, kind := range resourceKinds {
-		known = known || kind == one.Kind
-	}
-	if !known {
+	if !slices.Contains([]string{modelapi.KindModel, modelapi.KindHTTP, modelapi.KindTCP}, one.Kind) {
 		return badRequest(fmt.Sprintf("resource %q: kind %q is none of model, http, tcp", one.Name, one.Kind))
 	}
 	for label, value := range one.Labels {

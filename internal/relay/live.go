@@ -93,7 +93,7 @@ func (r *Relay) recheck(s *session) {
 }
 
 func (r *Relay) recheckTCP(ctx context.Context, s *liveStream) {
-	if d := r.ask(ctx, s.session.identity(), s.resource, "connect", "", "tunnel", false); !d.Allow {
+	if d := r.ask(ctx, s.session.identity(), s.resource, policy.ActionConnect, "", "tunnel", false); !d.Allow {
 		s.stop(tunnel.CodePolicyChanged)
 	}
 }

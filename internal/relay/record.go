@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"iap/internal/audit"
@@ -21,9 +22,7 @@ func (r *Relay) record(ctx context.Context, e guard.Event) error {
 		Status: e.Status, BytesIn: e.BytesIn, BytesOut: e.BytesOut, TTFTMs: e.TTFT.Milliseconds(), DurationMs: e.Duration.Milliseconds(),
 		Ended: e.Ended, Agent: e.Agent,
 	}
-	if e.SubAction != "" {
-		line.Detail = map[string]string{"sub_action": e.SubAction}
-	}
+	line.Detail = details(e)
 	if e.Caller != nil {
 		line.Session, line.Principal, line.Via, line.Source = e.Caller.Session, e.Caller.Principal, e.Caller.Via, e.Caller.Source
 		if who, ok := e.Caller.Value.(principalSource); ok {
@@ -34,6 +33,28 @@ func (r *Relay) record(ctx context.Context, e guard.Event) error {
 		return r.audit.Denied(ctx, line)
 	}
 	return r.audit.Record(ctx, line)
+}
+
+// details are what few requests have.
+func details(e guard.Event) map[string]string {
+	var all map[string]string
+	add := func(key, value string) {
+		if value == "" {
+			return
+		}
+		if all == nil {
+			all = map[string]string{}
+		}
+		all[key] = value
+	}
+	add("sub_action", e.SubAction)
+	if len(e.Models) > 1 {
+		add("models", strings.Join(e.Models, " "))
+	}
+	if e.Egress {
+		add("egress", "true")
+	}
+	return all
 }
 
 // streamRecord is the audit of one user stream: its decision and its end.
@@ -48,7 +69,7 @@ func (r *Relay) recordStream(ctx context.Context, s *session, h tunnel.Header, d
 	id := s.identity()
 	rec := &streamRecord{relay: r, start: r.now(), line: audit.Event{
 		Kind: audit.KindDecision, Request: newID("st"), Session: s.tunnel.ID(), Principal: id.id(), Issuer: id.principal.Issuer,
-		Binding: id.principal.Binding, Resource: h.Resource, Action: "connect", Via: "tunnel", Source: s.source,
+		Binding: id.principal.Binding, Resource: h.Resource, Action: policy.ActionConnect, Via: "tunnel", Source: s.source,
 		Grant: d.Grant, Reason: d.Reason, Revision: d.Revision, Decision: audit.Allow,
 	}}
 	if !d.Allow {

@@ -92,7 +92,7 @@ func New(ctx context.Context, cfg *Config, o Options) (_ *Relay, err error) {
 			err = errors.Join(err, r.close())
 		}
 	}()
-	for _, open := range []func(context.Context) error{r.openData, r.openPolicy, r.openIdentity, r.openServers} {
+	for _, open := range []func(context.Context) error{r.openData, r.openPolicy, r.openIdentity, r.openGuard, r.openServers} {
 		if err := open(ctx); err != nil {
 			return nil, err
 		}
@@ -168,8 +168,16 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 			r.agents.enrolled(&records[i])
 		}
 	}
+	return nil
+}
+
+// openGuard builds the guard from what the relay does for it.
+func (r *Relay) openGuard(context.Context) error {
 	r.guard = &guard.Guard{
-		Decide: r.decide, Forward: r.forward, Record: r.record, Logger: r.log, Now: r.now,
+		Decide:  r.decide,  // decide.go: the policy's answer
+		Record:  r.record,  // record.go: the audit line
+		Forward: r.forward, // forward.go: the way to an agent
+		Logger:  r.log, Now: r.now,
 		NewID: func() string { return newID("rq") },
 	}
 	return nil

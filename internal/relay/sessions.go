@@ -24,6 +24,15 @@ type session struct {
 	end    context.CancelCauseFunc
 }
 
+// newSession is a session of id whose context ends with ctx, or when its end is
+// called.
+func newSession(ctx context.Context, t *tunnel.Session, id *identity, source string) *session {
+	s := &session{tunnel: t, source: source}
+	s.who.Store(id)
+	s.ctx, s.end = context.WithCancelCause(ctx)
+	return s
+}
+
 func (s *session) identity() *identity      { return s.who.Load() }
 func (s *session) setIdentity(id *identity) { s.who.Store(id) }
 

@@ -11,6 +11,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/guard"
+	"iap/internal/modelapi"
 	"iap/policy"
 	"iap/tunnel"
 )
@@ -45,7 +46,7 @@ func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, 
 		refuse(st, tunnel.CodeAuditUnavailable, "the relay cannot write its audit log and lets nothing through until it can")
 	case !d.Allow:
 		refuse(st, tunnel.CodePolicyDenied, d.Message+" ("+d.Reason+")")
-	case res.Kind == "tcp":
+	case res.Kind == modelapi.KindTCP:
 		r.serveTCP(ctx, s, st, res, rec, d)
 	default:
 		sent, received := r.serveHTTP(s, st, r.guard.Handler(r.guardResource(res), r.tunnelCaller(s, h)))
@@ -79,16 +80,7 @@ func (r *Relay) tunnelCaller(s *session, h tunnel.Header) *guard.Caller {
 // guardResource is a resource with what its agents say of the server behind it.
 func (r *Relay) guardResource(res admin.JoinResource) guard.Resource {
 	_, announced := r.agents.online(res.Name)
-	return guard.Resource{Name: res.Name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server, Only: onlyModel(announced)}
-}
-
-// onlyModel is the model of a server that has one and ignores the name in a
-// request: whatever the caller writes, this is what it is decided on.
-func onlyModel(a tunnel.Announcement) string {
-	if len(a.Models) == 1 && a.Server != "ollama" && a.Server != "" {
-		return a.Models[0]
-	}
-	return ""
+	return guard.Resource{Name: res.Name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server, Only: modelapi.OnlyModel(announced.Server, announced.Models)}
 }
 
 // serveTCP joins the user's stream with one to an agent. Nothing but bytes
@@ -105,7 +97,7 @@ func (r *Relay) serveTCP(ctx context.Context, s *session, st *tunnel.Stream, res
 	defer r.live.add(running)() // before the dial: a policy that changes meanwhile finds it
 	up, reply, err := openTCP(opening, l, tunnel.Header{
 		Resource: res.Name, Kind: res.Kind, Request: rec.line.Request, Session: s.tunnel.ID(), Principal: s.identity().id(),
-		Action: "connect", Grant: d.Grant, Priority: d.Priority,
+		Action: policy.ActionConnect, Grant: d.Grant, Priority: d.Priority,
 	})
 	cancel()
 	if err != nil || !reply.OK {

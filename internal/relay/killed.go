@@ -51,18 +51,22 @@ func tokenPlace(t *auth.Token) string {
 	return keyToken + t.Principal.Issuer + "/" + hex.EncodeToString(t.PayloadHash[:])
 }
 
-// refuseLogin refuses what a session was opened with, first in memory: a
-// person's key, a workload's token, whose processes share it under keys of
-// their own.
-func (r *Relay) refuseLogin(ctx context.Context, s *session) error {
-	key, id := s.tunnel.PublicKey(), s.identity()
-	r.refused.add(auth.KeyID(key))
-	if !id.principal.Workload {
-		return r.killKey(ctx, key)
+// refuseLogin refuses, in memory, what a session was opened with: a person's
+// key, a workload's token, whose processes share it under keys of their own.
+func (r *Relay) refuseLogin(s *session) {
+	r.refused.add(auth.KeyID(s.tunnel.PublicKey()))
+	if id := s.identity(); id.principal.Workload {
+		r.refused.add(tokenPlace(id.token))
 	}
-	at := tokenPlace(id.token)
-	r.refused.add(at)
-	return r.killToken(ctx, at, id.token.Expires)
+}
+
+// storeRefusal makes it outlive the process.
+func (r *Relay) storeRefusal(ctx context.Context, s *session) error {
+	id := s.identity()
+	if !id.principal.Workload {
+		return r.killKey(ctx, s.tunnel.PublicKey())
+	}
+	return r.killToken(ctx, tokenPlace(id.token), id.token.Expires)
 }
 
 func (r *Relay) killToken(ctx context.Context, at string, expires time.Time) error {

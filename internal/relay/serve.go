@@ -1,0 +1,124 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"iap/internal/audit"
+	"iap/internal/guard"
+	"iap/tunnel"
+)
+
+// serveUser serves the streams of a user's session.
+func (r *Relay) serveUser(t *tunnel.Session, source string) {
+	id, ok := t.Peer().Token.(*identity)
+	if !ok {
+		_ = t.Close(tunnel.CodeInternal, "the relay lost track of this login")
+		return
+	}
+	s := newSession(r.ctx, t, id, source)
+	defer s.end(nil)
+	if !r.sessions.add(s) {
+		_ = t.Close(tunnel.CodeTooManyStreams, "you have too many sessions; run iapctl disconnect --all")
+		return
+	}
+	defer r.sessions.remove(s)
+	s.expireAt(t.Expires().Add(-expiryGrace))
+	defer func() { s.expiry.Load().Stop() }()
+	if r.killed(s) { // between the handshake and here
+		_ = t.Close(tunnel.CodeRevoked, "this login was ended by an administrator")
+		return
+	}
+	log := r.log.With("session", t.ID(), "principal", id.id())
+	log.Info("session opened", "class", t.Class(), "source", source)
+	// What ends a session (a kill, the relay's stop) ends its requests first, so
+	// that each can still say why in its own protocol.
+	stop := context.AfterFunc(s.ctx, func() { r.closeSession(s) })
+	defer stop()
+	err := t.Serve(r.ctx, func(ctx context.Context, st *tunnel.Stream, h tunnel.Header) { r.serveStream(ctx, s, st, h) })
+	log.Info("session closed", "reason", endReason(err))
+	r.recordSessionEnd(s, err)
+}
+
+// closeSession gives the session's requests a moment to end in their own
+// protocol, then closes it.
+func (r *Relay) closeSession(s *session) {
+	code, message := tunnel.CodeRelayShutdown, "the relay is going away"
+	var ended *guard.Ended
+	if errors.As(context.Cause(s.ctx), &ended) {
+		code, message = tunnel.ParseCode(ended.Code), ended.Message
+	}
+	timer := time.NewTimer(sessionCloses)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.tunnel.Done():
+	}
+	_ = s.tunnel.Close(code, message)
+}
+
+// serveAgent keeps an agent's session. Agents open no streams: whatever they
+// try is refused.
+func (r *Relay) serveAgent(t *tunnel.Session, source string) {
+	id, ok := t.Peer().Token.(*identity)
+	if !ok || id.agent == nil {
+		_ = t.Close(tunnel.CodeInternal, "the relay lost track of this agent")
+		return
+	}
+	s := newSession(r.ctx, t, id, source)
+	defer s.end(nil)
+	stop := context.AfterFunc(s.ctx, func() { _ = t.Close(tunnel.CodeRelayShutdown, "the relay is going away") })
+	defer stop()
+	if !r.sessions.add(s) {
+		_ = t.Close(tunnel.CodeOverloaded, "this agent has too many sessions")
+		return
+	}
+	defer r.sessions.remove(s)
+	l := r.agents.link(t, id.agent)
+	defer r.agents.remove(l)
+	if r.refused.has(id.agent.ID) { // between the handshake and here
+		_ = t.Close(tunnel.CodeRevoked, "this agent was revoked")
+		return
+	}
+	log := r.log.With("session", t.ID(), "agent", id.agent.ID, "name", id.agent.Name)
+	log.Info("agent connected", "class", t.Class(), "source", source)
+	err := t.Serve(r.ctx, func(_ context.Context, st *tunnel.Stream, _ tunnel.Header) { st.Abort(tunnel.CodeRefused) })
+	log.Info("agent disconnected", "reason", endReason(err))
+	r.recordSessionEnd(s, err)
+}
+
+// announced takes what an agent says it serves.
+func (r *Relay) announced(t *tunnel.Session, list []tunnel.Announcement) error {
+	id, ok := t.Peer().Token.(*identity)
+	if !ok || id.agent == nil {
+		return &tunnel.Refusal{Code: tunnel.CodeRefused, Message: "only agents announce resources"}
+	}
+	return r.agents.link(t, id.agent).announce(list)
+}
+
+func (r *Relay) recordSessionEnd(s *session, err error) {
+	id := s.identity()
+	e := audit.Event{Kind: audit.KindSession, Session: s.tunnel.ID(), Source: s.source, Ended: endReason(err), Reason: "ended"}
+	if id.agent != nil {
+		e.Agent = id.agent.ID
+	} else {
+		e.Principal, e.Issuer = id.id(), id.principal.Issuer
+	}
+	if err := r.audit.Record(context.Background(), e); err != nil { // the end of a session is told whatever ended it
+		r.log.Error("record session end", "session", e.Session, "error", err)
+	}
+}
+
+// endReason is a session's end in a word.
+func endReason(err error) string {
+	var lost *tunnel.SessionError
+	if errors.As(err, &lost) {
+		return lost.Code.String()
+	}
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, io.EOF) {
+		return "failed"
+	}
+	return "closed"
+}

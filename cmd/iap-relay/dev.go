@@ -267,6 +267,7 @@ func (s *devSystem) loadAgent(file string) error {
 	if err != nil {
 		return err
 	}
+	cfg.Relay = s.name // the port may be another in each run
 	for i := range cfg.Resources {
 		cfg.Resources[i].SetUpstream(s.options.modelURL) // the demo model's port is another in each run
 	}

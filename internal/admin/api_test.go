@@ -24,6 +24,7 @@ type backend struct {
 func (b *backend) Whoami(context.Context) (Whoami, error) {
 	return Whoami{Principal: "corp/alice"}, b.err
 }
+
 func (b *backend) Resources(context.Context) (ResourceList, error) {
 	return ResourceList{Resources: []Resource{{Name: "phi3"}}}, b.err
 }
@@ -33,15 +34,18 @@ func (b *backend) Explain(_ context.Context, q Question) (Answer, error) {
 	return Answer{Allow: true, Reason: "allowed"}, b.err
 }
 func (b *backend) AdminStatus(context.Context) (Status, error) { return Status{Audit: "ok"}, b.err }
-func (b *backend) Agents(context.Context) ([]Agent, error)     { return []Agent{{ID: "agent-1"}}, b.err }
+func (b *backend) Agents(context.Context) ([]Agent, error) { return []Agent{{ID: "agent-1"}}, b.err }
+
 func (b *backend) CreateJoinToken(_ context.Context, q NewJoinToken) (JoinTokenCreated, error) {
 	b.last = fmt.Sprintf("%+v", q)
 	return JoinTokenCreated{Token: "t", Expires: time.Unix(1, 0).UTC()}, b.err
 }
+
 func (b *backend) RevokeAgent(_ context.Context, id string) error {
 	b.last = "revoke " + id
 	return b.err
 }
+
 func (b *backend) KillSession(_ context.Context, id string) error {
 	b.last = "kill " + id
 	return b.err

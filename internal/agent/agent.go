@@ -239,13 +239,22 @@ func (a *Agent) connect(ctx context.Context, at netip.AddrPort, class tunnel.Cla
 	}
 	s, err := tunnel.Connect(ctx, conn, tunnel.ClientConfig{
 		Role: tunnel.RoleAgent, Class: class, Relay: a.cfg.Relay, AgentID: a.cfg.AgentID, Version: version.String(),
-		Key: a.key, CheckRelay: a.checkRelay, Announce: a.announcements(), Logger: a.log,
+		Key: a.key, CheckRelay: a.checkRelay, Announce: a.announcements(), Logger: a.log, MaxStreams: maxStreams(class),
 	})
 	var refused *tunnel.DialError
 	if errors.As(err, &refused) && refused.Code == tunnel.CodeRevoked {
 		return nil, tunnel.Permanent(err) // trying again cannot help: an operator must enrol the agent anew
 	}
 	return s, err
+}
+
+// maxStreams is how many streams the relay may open on one session: it bounds
+// people's streams itself, and a bulk stream's window costs more.
+func maxStreams(class tunnel.Class) int {
+	if class == tunnel.Bulk {
+		return 256
+	}
+	return 16 << 10
 }
 
 // checkRelay holds the relay's key against the one pinned at join.

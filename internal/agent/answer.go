@@ -15,6 +15,10 @@ import (
 // chunkBytes is one read of an answer: a frame of the tunnel less its framing.
 const chunkBytes = 32<<10 - chunkRoom
 
+// tokenBytes is one read of an answer that comes token by token: thousands of
+// them wait at once.
+const tokenBytes = 2 << 10
+
 // chunkRoom holds a chunk's size in front of it: up to eight digits and CRLF.
 const chunkRoom = 16
 
@@ -50,12 +54,12 @@ func (b *buffers) writeAnswer(st *tunnel.Stream, method string, response *http.R
 	if bodyless {
 		return nil
 	}
-	buffer := b.take()
-	defer b.give(buffer)
+	w := &bodyWriter{stream: st, buffers: b, small: make([]byte, chunkRoom+tokenBytes+2)}
+	defer w.release()
 	if chunked {
-		return writeChunked(st, response.Body, *buffer)
+		return w.chunked(response.Body)
 	}
-	return writeKnown(st, response.Body, response.ContentLength, *buffer)
+	return w.known(response.Body, response.ContentLength)
 }
 
 func answerHead(response *http.Response, bodyless, chunked bool) []byte {
@@ -74,23 +78,73 @@ func answerHead(response *http.Response, bodyless, chunked bool) []byte {
 	return b.Bytes()
 }
 
-// writeChunked writes each read as one chunk in one write.
-func writeChunked(st io.Writer, body io.Reader, buffer []byte) error {
+// bodyWriter puts a body on a stream, each read in one write.
+type bodyWriter struct {
+	stream  io.Writer
+	buffers *buffers
+	small   []byte  // while the answer comes in tokens
+	large   *[]byte // from the pool, once a read has filled small
+}
+
+// buffer is where the next read goes.
+func (w *bodyWriter) buffer() []byte {
+	if w.large != nil {
+		return *w.large
+	}
+	return w.small
+}
+
+// grow takes a large buffer for an answer that fills the small one.
+func (w *bodyWriter) grow(read int) {
+	if w.large == nil && read == tokenBytes {
+		w.large = w.buffers.take()
+	}
+}
+
+func (w *bodyWriter) release() {
+	if w.large != nil {
+		w.buffers.give(w.large)
+	}
+}
+
+// chunked writes each read as one chunk.
+func (w *bodyWriter) chunked(body io.Reader) error {
 	for {
-		n, err := body.Read(buffer[chunkRoom : chunkRoom+chunkBytes])
+		buffer := w.buffer()
+		n, err := body.Read(buffer[chunkRoom : len(buffer)-2])
 		if n > 0 {
-			if _, werr := st.Write(chunk(buffer, n)); werr != nil {
+			if _, werr := w.stream.Write(chunk(buffer, n)); werr != nil {
 				return werr
 			}
+			w.grow(n)
 		}
 		if errors.Is(err, io.EOF) {
-			_, err = io.WriteString(st, "0\r\n\r\n")
+			_, err = io.WriteString(w.stream, "0\r\n\r\n")
 			return err
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", errUpstreamBroke, err)
 		}
 	}
+}
+
+// known writes a body whose length went ahead of it.
+func (w *bodyWriter) known(body io.Reader, length int64) error {
+	for length > 0 {
+		buffer := w.buffer()
+		n, err := body.Read(buffer[chunkRoom:min(int64(len(buffer)-2), chunkRoom+length)])
+		if n > 0 {
+			if _, werr := w.stream.Write(buffer[chunkRoom : chunkRoom+n]); werr != nil {
+				return werr
+			}
+			length -= int64(n)
+			w.grow(n)
+		}
+		if err != nil && length > 0 {
+			return fmt.Errorf("%w: %w", errUpstreamBroke, err)
+		}
+	}
+	return nil
 }
 
 // chunk frames the n bytes behind buffer's room in place.
@@ -102,23 +156,6 @@ func chunk(buffer []byte, n int) []byte {
 	end := chunkRoom + n
 	buffer[end], buffer[end+1] = '\r', '\n'
 	return buffer[start : end+2]
-}
-
-// writeKnown writes a body whose length went ahead of it.
-func writeKnown(st io.Writer, body io.Reader, length int64, buffer []byte) error {
-	for length > 0 {
-		n, err := body.Read(buffer[:min(int64(len(buffer)), length)])
-		if n > 0 {
-			if _, werr := st.Write(buffer[:n]); werr != nil {
-				return werr
-			}
-			length -= int64(n)
-		}
-		if err != nil && length > 0 {
-			return fmt.Errorf("%w: %w", errUpstreamBroke, err)
-		}
-	}
-	return nil
 }
 
 // endBroken ends the stream of an answer that broke off. If the upstream broke,

@@ -58,6 +58,9 @@ func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q reques
 	if u.cfg.Kind != modelapi.KindModel {
 		return q.body, nil
 	}
+	if !u.known() {
+		return nil, refusef(tunnel.CodeUpstreamUnreachable, "the agent could not find out yet which models %s has", u.cfg.Name)
+	}
 	rawPath, query, _ := strings.Cut(q.target, "?")
 	class, err := table.Verify(modelapi.Input{
 		Server: u.server(), Only: modelapi.OnlyModel(u.server(), u.announced()), Method: q.method, Path: rawPath, Query: query,
@@ -75,6 +78,17 @@ func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q reques
 		}
 	}
 	return q.body, nil
+}
+
+// known reports whether enough was learned of the model server to tell what a
+// request does: without that a name in it would be believed that the server may
+// ignore.
+func (u *upstream) known() bool {
+	u.mu.Lock()
+	learned := len(u.state.models) > 0
+	u.mu.Unlock()
+	server := u.server()
+	return server == modelapi.ServerOllama || server != "" && learned
 }
 
 // servesModel matches a model's name, with or without its tag, against the

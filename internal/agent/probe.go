@@ -71,6 +71,9 @@ func (a *Agent) probeAll(ctx context.Context) bool {
 		}
 		u.mu.Lock()
 		before := u.state
+		if !found.healthy && !found.foreign { // a server that is away is still the one it was
+			found.server, found.models = before.server, before.models
+		}
 		u.state = found
 		u.mu.Unlock()
 		if before.healthy == found.healthy && before.server == found.server && before.foreign == found.foreign && slices.Equal(before.models, found.models) {

@@ -323,3 +323,30 @@ func giveUp(t *testing.T, web *caller, arrived <-chan struct{}, hanging *sync.Wa
 	}
 	hanging.Wait() // the upstream's handler saw its client leave
 }
+
+// A client keeps its connection; who serves behind it, and with which server, is a question of each request.
+func TestConnectionFromBeforeTheAgentCameIsServedOnceItIsThere(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	up, _ := startDemo(t, 500)
+	a := s.enrol(map[string]string{"phi3=model": up.url})
+	web := newCaller(t, s.loggedIn("alice").connect("phi3").url())
+	if got := web.ask("GET", "/v1/models", ""); got.status != 503 || got.code() != "agent_offline" {
+		t.Fatalf("before the agent: %+v", got)
+	}
+	a.start()
+	var got answer
+	for _, path := range []string{"/v1/models", "/api/tags"} {
+		ctx, cancel := limited(t)
+		for got.status != 200 && ctx.Err() == nil {
+			got = web.ask("GET", path, "")
+			if got.code() != "agent_offline" {
+				break
+			}
+		}
+		cancel()
+		if got.status != 200 {
+			t.Errorf("%s with the agent there: %+v", path, got)
+		}
+	}
+}

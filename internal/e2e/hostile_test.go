@@ -68,8 +68,12 @@ func TestStreamToWhatIsNotGrantedIsRefused(t *testing.T) {
 	s.startAgent(map[string]string{"phi3=model": up.url, "secret=http": secret.url, "db=tcp": startSummer(t)})
 	session := s.dialTunnel(map[string]any{"jti": "hostile"}, tunnel.Interactive)
 	for _, h := range []tunnel.Header{
-		{Resource: "secret", Kind: "http"}, {Resource: "secret", Kind: "model"}, {Resource: "db", Kind: "tcp"},
-		{Resource: "absent", Kind: "tcp"}, {Resource: "phi3/../secret"}, {},
+		{Resource: "secret", Kind: "http"},
+		{Resource: "secret", Kind: "model"},
+		{Resource: "db", Kind: "tcp"},
+		{Resource: "absent", Kind: "tcp"},
+		{Resource: "phi3/../secret"},
+		{},
 		{Resource: "secret", Principal: "dev/alice", Action: "connect", Grant: "engineers", Priority: 1},
 	} {
 		if code := open(t, session, h); code != "policy_denied" {

@@ -224,10 +224,9 @@ func (x *exchange) answerList(ctx context.Context, response *Response, body io.R
 			message: fmt.Sprintf("the model server answered %d to the question for its models", response.Status),
 		}, false
 	}
-	if !x.guard.hold(modelapi.MaxList) {
+	if !x.hold(modelapi.MaxList) {
 		return &ending{code: "overloaded", status: 503, message: "too many large requests are under way", retryAfter: overloadRetry}, false
 	}
-	x.held += modelapi.MaxList
 	list, err := io.ReadAll(io.LimitReader(body, modelapi.MaxList+1))
 	if err != nil {
 		return x.endOf(ctx, err), false

@@ -20,11 +20,13 @@ func (x *exchange) readBody() *refusal {
 		return errTooLarge()
 	}
 	control := http.NewResponseController(x.w)
+	begun := time.Now()
 	for {
 		if err := x.growBody(r.ContentLength, limit); err != nil {
 			return err
 		}
-		_ = control.SetReadDeadline(time.Now().Add(bodyStall)) // not supported: the mounting side's own limits hold
+		patience := begun.Add(bodyStall + time.Duration(x.received)*time.Second/bodyRate)
+		_ = control.SetReadDeadline(patience) // not supported: the mounting side's own limits hold
 		n, err := r.Body.Read(x.body[len(x.body):cap(x.body)])
 		x.body = x.body[:len(x.body)+n]
 		x.received += int64(n)
@@ -78,10 +80,9 @@ func (x *exchange) growBody(promised, limit int64) *refusal {
 		want = max(promised+1, have+1) // one more byte tells the end without growing again
 	}
 	want = min(want, limit+1)
-	if !x.guard.hold(want - have) {
+	if want > smallBody && !x.hold(want-have) {
 		return &refusal{status: 503, code: "overloaded", message: "too many large requests are under way", retryAfter: overloadRetry}
 	}
-	x.held += want - have
 	grown := make([]byte, len(x.body), want)
 	copy(grown, x.body)
 	x.body = grown

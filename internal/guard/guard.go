@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"iap/internal/modelapi"
@@ -153,9 +152,9 @@ type Guard struct {
 	Now     func() time.Time // nil: time.Now
 	Limits  Limits
 
-	buffered     atomic.Int64 // bytes of request bodies and lists held, bounded by Limits.Buffered
-	largeBuffers sync.Pool    // *[largeBuffer]byte
-	smallBuffers sync.Pool    // *[smallBuffer]byte
+	buffered     memory    // of request bodies and lists, bounded by Limits.Buffered
+	largeBuffers sync.Pool // *[largeBuffer]byte
+	smallBuffers sync.Pool // *[smallBuffer]byte
 	live         live
 }
 

@@ -103,6 +103,9 @@ func (x *exchange) read() *refusal {
 		return &refusal{status: 400, code: "header_ambiguous", message: "a header that may stand once stands twice"}
 	}
 	if x.guard.table().HasRoute(in) {
+		if err := x.mayReach(); err != nil {
+			return err
+		}
 		if err := x.readBody(); err != nil {
 			return err
 		}
@@ -162,6 +165,18 @@ func (x *exchange) decidedPath() string {
 	}
 	path, _, _ := strings.Cut(x.class.Target, "?")
 	return path
+}
+
+// mayReach asks, before memory is spent on a body, whether the caller may use the resource at all.
+func (x *exchange) mayReach() *refusal {
+	if x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0 {
+		return nil // decide asks soon enough
+	}
+	q := Question{Resource: x.resource, Caller: x.caller, Action: ActionReach, Method: x.r.Method, Path: x.path}
+	if x.decision = x.guard.Decide(x.r.Context(), q); !x.decision.Allow {
+		return denied(x.decision)
+	}
+	return nil
 }
 
 func atLeastOne(models []string) []string {
@@ -237,6 +252,5 @@ func (x *exchange) release() {
 		x.reservation.Release()
 		x.reservation = nil
 	}
-	x.guard.free(x.held)
-	x.held = 0
+	x.free()
 }

@@ -94,6 +94,9 @@ func TestALimitIsAnsweredWith429(t *testing.T) {
 func TestEveryRefusalIsRecordedOnceAndNothingSent(t *testing.T) {
 	nothing := func(f *fixture) {
 		f.guard.Decide = func(_ context.Context, q Question) Decision {
+			if q.Action == ActionReach {
+				return Decision{Allow: true}
+			}
 			return Decision{Allow: q.Model == "phi3:latest" && q.Action == "chat" && !q.Egress, Reason: "model_not_granted", Message: "not yours"}
 		}
 	}
@@ -198,7 +201,7 @@ func TestTheMountsPrefixIsNoPartOfThePath(t *testing.T) {
 }
 
 func TestBodiesAreBounded(t *testing.T) {
-	f := newFixture(t, func(f *fixture) { f.guard.Limits = Limits{Body: 10_000, Buffered: 15_000} })
+	f := newFixture(t, func(f *fixture) { f.guard.Limits = Limits{Body: 10_000} })
 	big := func(n int) string {
 		return `{"model":"phi3","messages":[1],"x":"` + strings.Repeat("x", n) + `"}`
 	}
@@ -213,15 +216,48 @@ func TestBodiesAreBounded(t *testing.T) {
 			}
 		}
 	}
-	if !f.guard.hold(14_000) {
-		t.Fatal("memory of finished requests is still set aside")
+	if f.guard.buffered.all != 0 || len(f.guard.buffered.shares) != 0 {
+		t.Errorf("memory of finished requests is still set aside: %+v", f.guard.buffered.shares)
 	}
-	if response := f.do(f.request("POST", "/api/chat", big(5_000))); response.StatusCode != 503 {
+}
+
+func TestNobodysLargePromptsKeepOutThoseOfOthers(t *testing.T) {
+	f := newFixture(t, func(f *fixture) { f.guard.Limits = Limits{Buffered: 64 << 20} })
+	hold := func(who string, n int64) bool {
+		x := &exchange{guard: f.guard, caller: &Caller{Principal: who}}
+		return x.hold(n)
+	}
+	if !hold("mallory", 8<<20) || hold("mallory", 1) {
+		t.Error("a caller may hold an eighth of the memory, and no more")
+	}
+	if !hold("alice", 1<<20) {
+		t.Error("one caller's memory is another's refusal")
+	}
+	for i := range 6 {
+		hold("other"+strings.Repeat("x", i), 8<<20)
+	}
+	if !hold("last", 7<<20) {
+		t.Fatal("the memory is not what it should be")
+	}
+	prompt := func(n int) string {
+		return `{"model":"phi3","messages":[1],"x":"` + strings.Repeat("x", n) + `"}`
+	}
+	if response := f.do(f.request("POST", "/api/chat", prompt(200_000))); response.StatusCode != 503 {
 		t.Errorf("memory full: got %d", response.StatusCode)
 	}
-	f.guard.free(14_000)
-	if n := f.guard.buffered.Load(); n != 0 {
-		t.Errorf("%d bytes are set aside for nothing", n)
+	if response := f.do(f.request("POST", "/api/chat", prompt(20_000))); response.StatusCode != 200 {
+		t.Errorf("a small prompt was refused for memory: got %d", response.StatusCode)
+	}
+}
+
+func TestNoMemoryIsSpentOnWhoMayNotUseTheResource(t *testing.T) {
+	f := newFixture(t, func(f *fixture) {
+		f.guard.Decide = func(context.Context, Question) Decision { return Decision{Reason: "no_grant"} }
+	})
+	// The body never comes: an answer shows that nobody waited for it.
+	got := f.raw("POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 403") {
+		t.Errorf("got %q", got)
 	}
 }
 

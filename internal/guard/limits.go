@@ -1,14 +1,22 @@
 package guard
 
 import (
+	"sync"
 	"time"
 
 	"iap/internal/modelapi"
 )
 
 const (
-	// bodyStall is how long a request body may make no progress: a sender of a prompt has it at hand.
+	// bodyStall is how long a request body may take beside what bodyRate grants it: a sender of a prompt has it at hand.
 	bodyStall = 30 * time.Second
+	// bodyRate is how fast, in bytes per second, a request body must come in the long run: a sender that trickles holds
+	// memory of everybody's.
+	bodyRate = 64 << 10
+	// smallBody is never refused for want of memory: it is what nearly every request is.
+	smallBody = 64 << 10
+	// memoryShares is the part of the memory one caller can hold.
+	memoryShares = 8
 	// drainLimit is how long the rest of a refused request's body may take to come.
 	drainLimit = 5 * time.Second
 	// lastWords is how long the error event may take to leave when an answer is cut: the reader may be gone.
@@ -38,17 +46,46 @@ func (l Limits) body() int64 {
 	return l.Body
 }
 
-// hold sets n bytes of memory aside and says whether they were free.
-func (g *Guard) hold(n int64) bool {
-	most := g.Limits.Buffered
+// memory is what requests hold at once, in all and by caller: nobody's large prompts keep out those of the others.
+type memory struct {
+	mu     sync.Mutex
+	all    int64            // guarded by mu
+	shares map[string]int64 // guarded by mu; by principal, only while above zero
+}
+
+// hold sets n bytes of memory aside for the caller and says whether they were free.
+func (x *exchange) hold(n int64) bool {
+	most := x.guard.Limits.Buffered
 	if most <= 0 {
 		most = defaultBuffered
 	}
-	if g.buffered.Add(n) <= most {
-		return true
+	m, who := &x.guard.buffered, x.caller.Principal
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	share := max(most/memoryShares, modelapi.MaxList)
+	if m.all+n > most || m.shares[who]+n > share {
+		return false
 	}
-	g.buffered.Add(-n)
-	return false
+	if m.shares == nil {
+		m.shares = map[string]int64{}
+	}
+	m.all += n
+	m.shares[who] += n
+	x.held += n
+	return true
 }
 
-func (g *Guard) free(n int64) { g.buffered.Add(-n) }
+// free gives back what the exchange holds.
+func (x *exchange) free() {
+	if x.held == 0 {
+		return
+	}
+	m, who := &x.guard.buffered, x.caller.Principal
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.all -= x.held
+	if m.shares[who] -= x.held; m.shares[who] <= 0 {
+		delete(m.shares, who)
+	}
+	x.held = 0
+}

@@ -82,6 +82,7 @@ func TestASenderThatStallsIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reason := ""
 		g := &Guard{
+			Decide: func(context.Context, Question) Decision { return Decision{Allow: true} },
 			Record: func(_ context.Context, e Event) error { reason = e.Reason; return nil },
 			NewID:  func() string { return "1" },
 		}

@@ -33,9 +33,8 @@ type link struct {
 	session *tunnel.Session
 	agent   *agentRecord
 
-	mu        sync.Mutex
-	announced map[string]tunnel.Announcement // guarded by mu; by resource
-	warm      []*tunnel.Stream               // guarded by mu; the most recently used last
+	mu   sync.Mutex
+	warm []*tunnel.Stream // guarded by mu; the most recently used last
 }
 
 func newAgents() *agents {
@@ -91,17 +90,12 @@ func (a *agents) taken(r admin.JoinResource) (agent string, differs bool) {
 	return agent, known.Kind != r.Kind || !maps.Equal(known.Labels, r.Labels)
 }
 
-// link returns the entry of an agent's session, making it if need be: the
-// agent's first announcement may come before the handshake's caller is back.
-func (a *agents) link(s *tunnel.Session, record *agentRecord) *link {
+// add enters a session that serves from now on; remove takes it out. Both are
+// serveAgent's alone, so that no entry outlives its session.
+func (a *agents) add(l *link) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l := a.links[s.ID()]
-	if l == nil {
-		l = &link{session: s, agent: record}
-		a.links[s.ID()] = l
-	}
-	return l
+	a.links[l.session.ID()] = l
 }
 
 func (a *agents) remove(l *link) {
@@ -113,20 +107,14 @@ func (a *agents) remove(l *link) {
 	l.warm = nil // the session's end has aborted them
 }
 
-// announce replaces what a session serves. An agent announces a subset of what
-// its join token named; anything else is refused whole.
-func (l *link) announce(list []tunnel.Announcement) error {
-	announced := make(map[string]tunnel.Announcement, len(list))
+// checkAnnouncement refuses a list that names anything but what the agent is
+// enrolled for.
+func checkAnnouncement(agent *agentRecord, list []tunnel.Announcement) error {
 	for _, one := range list {
-		i := slices.IndexFunc(l.agent.Resources, func(r admin.JoinResource) bool { return r.Name == one.Resource && r.Kind == one.Kind })
-		if i < 0 {
+		if !slices.ContainsFunc(agent.Resources, func(r admin.JoinResource) bool { return r.Name == one.Resource && r.Kind == one.Kind }) {
 			return &tunnel.Refusal{Code: tunnel.CodeNotAnnounced, Message: fmt.Sprintf("this agent is not enrolled for resource %q of kind %q", one.Resource, one.Kind)}
 		}
-		announced[one.Resource] = one
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.announced = announced
 	return nil
 }
 
@@ -205,11 +193,18 @@ func (a *agents) sessionsOf(id string) int {
 	return n
 }
 
+// serves returns what the session announced of the resource. A session that has
+// ended serves nothing.
 func (l *link) serves(name string) (tunnel.Announcement, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	one, ok := l.announced[name]
-	return one, ok
+	if l.session.Err() != nil {
+		return tunnel.Announcement{}, false
+	}
+	list := l.session.Announced()
+	i := slices.IndexFunc(list, func(a tunnel.Announcement) bool { return a.Resource == name })
+	if i < 0 {
+		return tunnel.Announcement{}, false
+	}
+	return list[i], true
 }
 
 // takeWarm returns an idle stream that is still good, or nil.

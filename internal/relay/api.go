@@ -204,12 +204,12 @@ func (a *operatorAPI) CreateJoinToken(ctx context.Context, q admin.NewJoinToken)
 }
 
 func (a *operatorAPI) RevokeAgent(ctx context.Context, id string) error {
+	a.relay.refused.add(id) // first in memory: it takes rights away even with disk and state gone
+	a.relay.agents.revoked(id)
 	if err := a.did(ctx, "iap:agents.revoke", id); err != nil {
 		a.relay.log.Error("record admin act", "error", err)
 	}
 	now := a.relay.now().UTC()
-	a.relay.refused.add(id) // first in memory: it takes rights away even with the state gone
-	a.relay.agents.revoked(id)
 	_, err := update(ctx, a.relay.store, keyAgent+id, func(r *agentRecord) error {
 		r.Revoked = &now
 		return nil
@@ -226,9 +226,6 @@ func (a *operatorAPI) RevokeAgent(ctx context.Context, id string) error {
 // KillSession ends every session of the key, not just the one named: the other
 // class of the same login is the same hand.
 func (a *operatorAPI) KillSession(ctx context.Context, id string) error {
-	if err := a.did(ctx, "iap:sessions.kill", id); err != nil {
-		a.relay.log.Error("record admin act", "error", err)
-	}
 	target := a.relay.sessions.find(id)
 	if target == nil || target.identity().agent != nil {
 		return &admin.Error{Status: http.StatusNotFound, Code: "unknown_session", Message: fmt.Sprintf("no user session %q is open", id), Hint: "iap-relay admin sessions ls"}
@@ -237,6 +234,9 @@ func (a *operatorAPI) KillSession(ctx context.Context, id string) error {
 	a.relay.refuseLogin(target) // in memory first: a slow database must not keep a session alive
 	for _, s := range a.relay.sessions.all(func(s *session) bool { return s.tunnel.PublicKey().Equal(key) }) {
 		s.stop(tunnel.CodeRevoked, "an administrator ended this session; run iapctl login")
+	}
+	if err := a.did(ctx, "iap:sessions.kill", id); err != nil {
+		a.relay.log.Error("record admin act", "error", err)
 	}
 	if err := a.relay.storeRefusal(ctx, target); err != nil {
 		return stateUnavailable(err)

@@ -221,6 +221,32 @@ func TestEveryRequestHasOneDecisionAndOneOutcome(t *testing.T) {
 	}
 }
 
+// TestStopRecordsTheEndOfEverySession ends relays under living sessions: whoever came must be seen to leave.
+func TestStopRecordsTheEndOfEverySession(t *testing.T) {
+	for range 5 {
+		s := newSystem(t, allowAll)
+		s.startAgent(served{"db", "tcp", echo(t)})
+		for range 5 {
+			ping(t, mustOpen(t, s.user(nil).open(tunnel.Bulk), "db"))
+		}
+		must(t, s.end())
+		began, ended := map[string]bool{}, 0
+		for _, e := range s.events(func(audit.Event) bool { return true }) {
+			switch {
+			case e.Kind == audit.KindSession && e.Reason == "ended":
+				ended++
+			case e.Kind == audit.KindLogin && e.Decision == audit.Allow, e.Kind == audit.KindAgent && e.Reason == "" && e.Decision == audit.Allow:
+				began[fmt.Sprint(e.Seq)] = true
+			case e.Kind == audit.KindRelay && e.Reason == "stopped" && ended != len(began):
+				t.Errorf("the relay's stop stands before the end of %d sessions", len(began)-ended)
+			}
+		}
+		if len(began) != 7 || ended != len(began) {
+			t.Errorf("%d sessions began, the end of %d is recorded", len(began), ended)
+		}
+	}
+}
+
 func TestControlCharactersOfHeadersStayInTheirRecord(t *testing.T) {
 	s := newSystem(t, allowAll)
 	session := s.user(nil).open(tunnel.Interactive)

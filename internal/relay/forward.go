@@ -38,6 +38,12 @@ func (r *Relay) forward(ctx context.Context, q *guard.Request) (*guard.Response,
 			Message: fmt.Sprintf("no agent serves %s right now", q.Resource.Name),
 		}
 	}
+	if q.Resource.Kind == guard.KindModel && q.Resource.Server == "" {
+		return nil, &guard.UpstreamError{
+			Code: "upstream_unreachable", Status: http.StatusServiceUnavailable, RetryAfter: offlineRetry,
+			Message: fmt.Sprintf("the agent of %s could not find out yet what model server it has", q.Resource.Name),
+		}
+	}
 	x := &exchange{link: l, request: q, spawn: r.spawn, count: r.inflight.of(q.Resource.Kind)}
 	if err := x.begin(ctx); err != nil {
 		return nil, upstreamError(err)

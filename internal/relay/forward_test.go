@@ -346,6 +346,29 @@ func TestBrokenAnswersAreVisibleAndRecorded(t *testing.T) {
 	}
 }
 
+func TestModelThatBreaksOffEndsWithAnErrorEvent(t *testing.T) {
+	m := newModelServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		for range 10 {
+			fmt.Fprint(w, "data: {}\n\n")
+			w.(http.Flusher).Flush()
+		}
+		panic(http.ErrAbortHandler)
+	})
+	s := newSystem(t, allowAll)
+	s.startAgent(served{"phi3", "model", m.URL})
+	c := client(t, s.user(nil).open(tunnel.Interactive), tunnel.Header{Resource: "phi3"})
+	r, err := postChat(c, chatBody("phi3", true))
+	must(t, err)
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if r.StatusCode == 200 && (err == nil || !strings.Contains(string(text), `"code":"upstream_reset"`)) {
+		t.Errorf("%s: %q, %v", r.Status, text, err)
+	}
+	s.awaitEvent("outcome upstream_reset", func(e audit.Event) bool { return e.Kind == audit.KindOutcome && e.Ended == "upstream_reset" })
+}
+
 func TestUpstreamThatSpeaksNoHTTPOrSwitchesProtocolsIsA502(t *testing.T) {
 	for _, answer := range []string{
 		"SSH-2.0-OpenSSH\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", "",

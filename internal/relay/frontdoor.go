@@ -34,6 +34,8 @@ func (r *Relay) serveFrontDoor(w http.ResponseWriter, q *http.Request) {
 		refuseBearer(w, q, strings.TrimPrefix(q.RequestURI, prefix), err)
 		return
 	}
+	proven(q)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the guard has deadlines of its own
 	// The token's end is the answer's: what is running then ends with a word.
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)

@@ -251,3 +251,18 @@ func TestTunnelIsNotOfferedToOtherProtocols(t *testing.T) {
 		}
 	}
 }
+
+func TestBearersAnswerEndsWithItsTokenAndSaysWhy(t *testing.T) {
+	chat := newSlowChat()
+	m := newModelServer(t, chat.serve)
+	s := newSystem(t, phi3Only)
+	s.startAgent(served{"phi3", "model", m.URL})
+	body := chatBody("phi3", true)
+	token := s.bearer(map[string]any{"exp": time.Now().Add(2 * time.Second).Unix()})
+	_, text, err := s.door(fmt.Sprintf("POST /r/phi3/v1/chat/completions HTTP/1.1\r\nHost: %s\r\n%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		s.name, token, len(body), body))
+	if err == nil || !strings.Contains(text, `"code":"token_expired"`) {
+		t.Errorf("the answer ended with %v and %q", err, text)
+	}
+	await(t, chat.ended, "the model is freed")
+}

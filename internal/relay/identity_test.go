@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -171,9 +172,31 @@ func TestRefreshWithAStolenTokenIsRefused(t *testing.T) {
 	must(t, err)
 	defer session.Close(tunnel.CodeNone, "")
 	other := s.user(nil).open(tunnel.Interactive) // the same person, another key
+	_, err = api(t, other).Whoami(within(t))
+	must(t, err)
 	if _, err := other.Refresh(within(t), token); tunnel.CodeOf(err) != tunnel.CodePopFailed {
 		t.Errorf("got %v", err)
 	}
+}
+
+func TestRefreshRightAfterTheHandshakeIsServed(t *testing.T) {
+	s := newSystem(t, allowAll, func(c *Config) { c.Sessions.SessionsPerPrincipal = 200 })
+	var refreshing sync.WaitGroup
+	for range 50 {
+		alice := s.user(nil)
+		refreshing.Go(func() {
+			session, err := alice.present(tunnel.Interactive, alice.token())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer session.Close(tunnel.CodeNone, "")
+			if _, err := session.Refresh(context.Background(), alice.token()); err != nil {
+				t.Errorf("refresh of a new session: %v", err)
+			}
+		})
+	}
+	refreshing.Wait()
 }
 
 func TestOneKeyIsOnePrincipal(t *testing.T) {
@@ -206,6 +229,39 @@ func TestWorkloadTokenIsSharedByManyKeys(t *testing.T) {
 			t.Errorf("got %+v", who)
 		}
 	}
+}
+
+func TestKilledWorkloadTokenIsRefusedUnderEveryKey(t *testing.T) {
+	ci, err := dev.StartProvider(context.Background(), dev.ProviderOptions{Algorithm: "ES256"})
+	must(t, err)
+	t.Cleanup(func() { ci.Close() })
+	s := newSystem(t, allowAll, func(c *Config) {
+		c.Issuers = append(c.Issuers, IssuerConfig{Name: "ci", URL: ci.Issuer(), Workload: true, Audiences: []string{"relay"}, Token: "id_token"})
+	})
+	token := ci.Mint(map[string]any{"aud": "relay", "azp": nil, "sub": "repo:1"})
+	session, err := s.user(nil).present(tunnel.Interactive, token)
+	must(t, err)
+	_, err = api(t, session).Whoami(within(t))
+	must(t, err)
+	must(t, s.admin.KillSession(within(t), session.ID()))
+	await(t, session.Done(), "the session ends")
+	refused := func(when string) {
+		again, err := s.user(nil).present(tunnel.Interactive, token)
+		if err == nil {
+			await(t, again.Done(), "the session ends")
+			err = again.Err()
+		}
+		if got := tunnel.CodeOf(err); got != tunnel.CodeRevoked {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	refused("after the kill")
+	must(t, s.end())
+	s.start()
+	refused("after a restart")
+	other, err := s.user(nil).present(tunnel.Interactive, ci.Mint(map[string]any{"aud": "relay", "azp": nil, "sub": "repo:1"}))
+	must(t, err) // a new token is a new login
+	must(t, other.Close(tunnel.CodeNone, ""))
 }
 
 func TestKilledKeyIsRefusedUntilANewLoginAlsoAfterARestart(t *testing.T) {
@@ -346,4 +402,34 @@ func TestRightsAreTakenAwayWithTheDatabaseGone(t *testing.T) {
 	if got := refusedWith(t, newcomer, err); got != tunnel.CodeStateUnavailable {
 		t.Errorf("a session began without the state: %v", err)
 	}
+}
+
+// TestSilentHandshakesOfOneAddressKeepNobodyElseOut opens more connections than one address may, and says nothing on them.
+func TestSilentHandshakesOfOneAddressKeepNobodyElseOut(t *testing.T) {
+	s := newSystem(t, allowAll)
+	d := tunnel.Dialer{Address: s.name, TLS: s.tls()}
+	for range maxShaking {
+		conn, err := d.Dial(within(t))
+		must(t, err)
+		defer conn.Close()
+	}
+	if conn, err := d.Dial(within(t)); err == nil {
+		conn.Close()
+		t.Error("one address may begin any number of handshakes")
+	}
+	elsewhere := d
+	elsewhere.NetDial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		return from.DialContext(ctx, network, address)
+	}
+	conn, err := elsewhere.Dial(within(t))
+	if err != nil {
+		t.Fatalf("somebody else is kept out: %v", err)
+	}
+	alice := s.user(nil)
+	session, err := tunnel.Connect(within(t), conn, tunnel.ClientConfig{
+		Role: tunnel.RoleUser, Relay: s.name, Key: alice.key, Token: func(context.Context) (string, error) { return alice.token(), nil },
+	})
+	must(t, err)
+	must(t, session.Close(tunnel.CodeNone, ""))
 }

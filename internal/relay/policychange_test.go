@@ -198,6 +198,13 @@ func TestBrokenPolicyKeepsTheOldAndSaysWhy(t *testing.T) {
 	s.awaitEvent("the broken policy", func(e audit.Event) bool { return e.Kind == audit.KindPolicy && e.Reason == "broken" && e.Message != "" })
 }
 
+func TestPolicyFileIsWatched(t *testing.T) {
+	r := startRunning(t)
+	writeFile(t, r.s.grants, bobOnly)
+	r.alice.cut(t, tunnel.CodePolicyChanged)
+	r.whole(t, r.bob)
+}
+
 // TestPolicyChangeCatchesStreamsThatAreJustBeingOpened has the agent answer only after the new policy is in force: the
 // stream was decided by the old one and must not outlive it.
 func TestPolicyChangeCatchesStreamsThatAreJustBeingOpened(t *testing.T) {

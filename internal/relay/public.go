@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log"
@@ -19,14 +20,29 @@ import (
 const (
 	frontDoor       = "/r/"
 	keysPath        = "/.well-known/iap-assertion-keys"
-	idleTimeout     = 2 * time.Minute        // a kept-alive connection of a front-door client
+	idleTimeout     = 30 * time.Second       // a kept-alive connection; a client makes a new one
+	strangerBody    = 10 * time.Second       // the rest of a request on which nothing is proven
 	sessionCloses   = 500 * time.Millisecond // for the last words of a session's requests
 	expiryGrace     = 2 * time.Second        // a session's requests end so long before the session, with a word
 	bearerPrefix    = "Bearer "
 	maxBearerLength = 16 << 10 // the verifier reads no longer token
 	maxConnections  = 32 << 10 // open at once, with or without a session; each costs about 30 KiB
-	maxShaking      = 64       // unauthenticated handshakes from one address at once
+	maxShaking      = 64       // unauthenticated handshakes from one source at once
+	maxStrangers    = 256      // connections from one source on which nothing is proven yet
 )
+
+type publicConnKey struct{}
+
+// proven tells the listener that the caller of q is known.
+func proven(q *http.Request) {
+	c, _ := q.Context().Value(publicConnKey{}).(net.Conn)
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
+	if counted, ok := c.(*strangerConn); ok {
+		counted.known()
+	}
+}
 
 // publicHandler serves the one public port.
 //
@@ -45,6 +61,8 @@ func (r *Relay) publicHandler() http.Handler {
 		}).ServeHTTP(w, q)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		// A stranger that sends half a request does not keep the connection.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(strangerBody))
 		switch {
 		case tunnel.IsUpgrade(q):
 			r.serveTunnel(w, q)
@@ -100,18 +118,19 @@ func (r *Relay) problem(ctx context.Context) string {
 
 // serveTunnel turns the connection into a session and serves it to its end.
 func (r *Relay) serveTunnel(w http.ResponseWriter, q *http.Request) {
-	source := sourceOf(q.RemoteAddr)
-	if !r.handshakes.begin(source) {
+	source, key := sourceOf(q.RemoteAddr), sourceKey(q.RemoteAddr)
+	if !r.handshakes.begin(key) {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "too many handshakes at once", http.StatusServiceUnavailable)
 		return
 	}
 	t, err := r.accept(w, q, source)
-	r.handshakes.end(source)
+	r.handshakes.end(key)
 	if err != nil {
 		r.log.Debug("handshake failed", "source", source, "error", err)
 		return
 	}
+	proven(q)
 	if t.Role() == tunnel.RoleAgent {
 		r.serveAgent(t, source)
 		return

@@ -16,8 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"iap/auth"
 	"iap/internal/audit"
 	"iap/internal/guard"
@@ -190,7 +188,7 @@ func (r *Relay) openServers(context.Context) (err error) {
 	if r.listener, err = net.Listen("tcp", r.cfg.Listen); err != nil {
 		return fmt.Errorf("listen on %s: %w", r.cfg.Listen, err)
 	}
-	r.listener = netutil.LimitListener(r.listener, maxConnections)
+	r.listener = newStrangers(r.listener, maxConnections, maxStrangers)
 	r.closers = append(r.closers, ignoreClosed(r.listener.Close))
 	r.streams = newStreamServer()
 	r.closers = append(r.closers, r.streams.Close)
@@ -202,6 +200,9 @@ func (r *Relay) openServers(context.Context) (err error) {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          silentLog(),
 		BaseContext:       func(net.Listener) context.Context { return r.ctx },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, publicConnKey{}, c)
+		},
 
 		DisableGeneralOptionsHandler: true, // OPTIONS is the guard's to answer
 	}

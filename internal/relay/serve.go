@@ -76,7 +76,8 @@ func (r *Relay) serveAgent(t *tunnel.Session, source string) {
 		return
 	}
 	defer r.sessions.remove(s)
-	l := r.agents.link(t, id.agent)
+	l := &link{session: t, agent: id.agent}
+	r.agents.add(l)
 	defer r.agents.remove(l)
 	if r.refused.has(id.agent.ID) { // between the handshake and here
 		_ = t.Close(tunnel.CodeRevoked, "this agent was revoked")
@@ -89,13 +90,13 @@ func (r *Relay) serveAgent(t *tunnel.Session, source string) {
 	r.recordSessionEnd(s, err)
 }
 
-// announced takes what an agent says it serves.
+// announced judges what an agent says it serves; the session keeps it.
 func (r *Relay) announced(t *tunnel.Session, list []tunnel.Announcement) error {
 	id, ok := t.Peer().Token.(*identity)
 	if !ok || id.agent == nil {
 		return &tunnel.Refusal{Code: tunnel.CodeRefused, Message: "only agents announce resources"}
 	}
-	return r.agents.link(t, id.agent).announce(list)
+	return checkAnnouncement(id.agent, list)
 }
 
 func (r *Relay) recordSessionEnd(s *session, err error) {

@@ -311,3 +311,20 @@ func TestLostAgentEndsItsStreamsVisibly(t *testing.T) {
 		return len(s.relay.agents.links) == 0
 	})
 }
+
+func TestUnknownWordsOfAnAgentAreARefusal(t *testing.T) {
+	s := newSystem(t, allowAll)
+	fake := s.enrolFake(false, served{"db", "tcp", ""})
+	fake.serve(tunnel.Bulk, func(_ context.Context, st *tunnel.Stream, _ tunnel.Header) {
+		_ = st.WriteReply(tunnel.Reply{Code: "x\x1b[2J", Message: "<script>"}, nil)
+		_ = st.Close()
+	}, tunnel.Announcement{Resource: "db", Kind: "tcp", Healthy: true})
+	_, reply, err := openStream(within(t), s.user(nil).open(tunnel.Bulk), tunnel.Header{Resource: "db"})
+	if err != nil || reply.OK || reply.Code == "" || reply.Code == "none" || strings.ContainsAny(reply.Code+reply.Message, "\x1b<") {
+		t.Errorf("%+v, %v", reply, err)
+	}
+	e := s.awaitEvent("the outcome", func(e audit.Event) bool { return e.Kind == audit.KindOutcome && e.Resource == "db" })
+	if e.Ended == "" || e.Ended == "none" {
+		t.Errorf("%+v", e)
+	}
+}

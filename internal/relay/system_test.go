@@ -243,11 +243,9 @@ func (s *system) awaitOnline(id string, n int) {
 		defer s.relay.agents.mu.Unlock()
 		found := 0
 		for _, l := range s.relay.agents.links {
-			l.mu.Lock()
-			if l.agent.ID == id && l.announced != nil {
+			if l.agent.ID == id && l.session.Announced() != nil {
 				found++
 			}
-			l.mu.Unlock()
 		}
 		return found >= n
 	})

@@ -147,6 +147,9 @@ func (t *streamTable) receivedLocked(st *Stream, h *frameHeader) (pass, over boo
 		st.finIn = true
 		over = t.settleLocked(st)
 	}
+	if h.body() > 0 && h.flags == 0 && st.closed.Load() {
+		return false, over, nil // nobody reads it: it would only take memory
+	}
 	return !closed, over, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"strings"
 
@@ -19,6 +21,8 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // run is the whole program: 0 ok, 1 error, 2 usage.
 func run(args []string) int {
+	// net/http reports odd answers to the standard logger, with bytes of theirs.
+	log.SetOutput(io.Discard)
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())

@@ -5,7 +5,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"iap/internal/modelapi"
@@ -127,5 +129,52 @@ func TestProbeFollowsNoRedirect(t *testing.T) {
 	}
 	if reached {
 		t.Error("a redirect was followed")
+	}
+}
+
+// TestFailedProbeForgetsNothing: a server that is busy or restarting is still the server it was. Were its models
+// forgotten, the name in a request would be believed that such a server ignores.
+func TestFailedProbeForgetsNothing(t *testing.T) {
+	var down atomic.Bool
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if down.Load() || r.URL.Path != "/v1/models" {
+			http.Error(w, "loading", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, llamaCPP["/v1/models"])
+	}))
+	t.Cleanup(s.Close)
+	relay := startHostileRelay(t)
+	cfg, err := LoadConfig(relay.agentConfig("  - {name: gpu, kind: model, upstream: \"" + s.URL + "\"}\n"))
+	must(t, err)
+	a, err := New(cfg, nil)
+	must(t, err)
+	t.Cleanup(a.transport.CloseIdleConnections)
+	a.probeAll(within(t))
+	before := a.announcements()[0]
+	if before.Server != "llama.cpp" || len(before.Models) != 1 || !before.Healthy {
+		t.Fatalf("%+v", before)
+	}
+	only := modelapi.OnlyModel(a.upstreams[0].server(), a.upstreams[0].announced())
+	down.Store(true)
+	a.probeAll(within(t))
+	after := a.announcements()[0]
+	if after.Healthy || after.Server != before.Server || !slices.Equal(after.Models, before.Models) || modelapi.OnlyModel(a.upstreams[0].server(), a.upstreams[0].announced()) != only || only == "" {
+		t.Errorf("before %+v (only %q), after %+v (only %q)", before, only, after, modelapi.OnlyModel(a.upstreams[0].server(), a.upstreams[0].announced()))
+	}
+}
+
+// TestServerThatNobodyKnowsYetGetsNoModelRequests has a server that was down since the agent's start.
+func TestServerThatNobodyKnowsYetGetsNoModelRequests(t *testing.T) {
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			t.Error("the upstream was asked")
+		}
+		http.Error(w, "loading", http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(up.Close)
+	s := startHostileRelay(t).run("  - {name: phi3, kind: model, upstream: \"" + up.URL + "\"}\n")
+	if _, reply := send(t, s, chatHeader(), httpRequest("POST", "/v1/chat/completions", chat("phi3"))); reply.OK {
+		t.Error("a request went to a server whose kind and models are unknown")
 	}
 }

@@ -149,6 +149,10 @@ func (u *upstream) send(ctx context.Context, r *http.Request, h tunnel.Header, b
 	out.Body = io.NopCloser(body)
 	if out.ContentLength == 0 {
 		out.Body = http.NoBody // a body of unknown length would be sent in chunks
+	} else if u.cfg.Kind != modelapi.KindModel || r.Method != http.MethodPost {
+		// A server that does not read this body would take it for the next request
+		// on the connection, which may be somebody else's.
+		out.Close = true
 	}
 	return u.transport.RoundTrip(out.WithContext(ctx))
 }

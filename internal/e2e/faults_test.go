@@ -335,18 +335,7 @@ func TestConnectionFromBeforeTheAgentCameIsServedOnceItIsThere(t *testing.T) {
 		t.Fatalf("before the agent: %+v", got)
 	}
 	a.start()
-	var got answer
 	for _, path := range []string{"/v1/models", "/api/tags"} {
-		ctx, cancel := limited(t)
-		for got.status != 200 && ctx.Err() == nil {
-			got = web.ask("GET", path, "")
-			if got.code() != "agent_offline" {
-				break
-			}
-		}
-		cancel()
-		if got.status != 200 {
-			t.Errorf("%s with the agent there: %+v", path, got)
-		}
+		eventually(t, path+" is served", func() bool { return web.ask("GET", path, "").status == 200 })
 	}
 }

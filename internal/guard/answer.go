@@ -31,7 +31,6 @@ func (x *exchange) forward() {
 	ctx, cancel := context.WithCancelCause(x.r.Context())
 	defer cancel(nil)
 	defer x.settle("internal") // only if a panic passes here
-	x.beginUpload()
 	defer x.endUpload()
 	x.cancel = cancel
 	leave := x.guard.live.enter(ctx, x)

@@ -101,14 +101,6 @@ type countedBody struct {
 	stopped bool       // no more Reads; guarded by mu
 }
 
-// beginUpload lets the answer begin before the request's body has ended: without it net/http reads the body to its end
-// first, and a caller may wait for the answer before it goes on.
-func (x *exchange) beginUpload() {
-	if x.counted != nil {
-		_ = http.NewResponseController(x.w).EnableFullDuplex() // not supported: answers wait for bodies, as ever
-	}
-}
-
 // endUpload frees a forwarder that waits for more of a body whose answer is over, and keeps it from reading on: the
 // body belongs to the handler. The answer is written by now, and closeUnlessWhole has ended the connection behind it.
 func (x *exchange) endUpload() {

@@ -3,6 +3,7 @@ package guard
 import (
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"iap/internal/modelapi"
 )
@@ -75,7 +76,10 @@ func (x *exchange) readOpaque() *refusal {
 	x.class = modelapi.Class{
 		Action: modelapi.Connect, Protocol: modelapi.OpenAI, Framing: modelapi.None, Target: x.path,
 	}
-	if modelapi.AmbiguousPath(x.path) || modelapi.HasControl(x.query) {
+	if len(x.path)+len(x.query) > maxTarget {
+		return &refusal{status: http.StatusRequestURITooLong, code: "target_too_long", message: "the path and query are longer than what passes here"}
+	}
+	if !utf8.ValidString(x.path) || !utf8.ValidString(x.query) || modelapi.AmbiguousPath(x.path) || modelapi.HasControl(x.query) {
 		return &refusal{status: 400, code: "path_ambiguous", message: "the path can be read in two ways; write it plainly"}
 	}
 	if x.query != "" {
@@ -83,8 +87,9 @@ func (x *exchange) readOpaque() *refusal {
 	}
 	if x.r.ContentLength != 0 && x.r.Body != nil {
 		x.counted = &countedBody{body: x.r.Body}
-		// Without this the first byte of an early answer would end the reading of the request.
-		_ = http.NewResponseController(x.w).EnableFullDuplex() // not supported: nothing lost but that
+		// Without this net/http reads the body to its end before an answer begins, and a caller may wait for the answer
+		// before it goes on.
+		_ = http.NewResponseController(x.w).EnableFullDuplex() // not supported: answers wait for bodies, as ever
 	}
 	return nil
 }

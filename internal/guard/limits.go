@@ -17,6 +17,8 @@ const (
 	smallBody = 64 << 10
 	// memoryShares is the part of the memory one caller can hold.
 	memoryShares = 8
+	// maxTarget is what fits a tunnel's stream header with all the rest.
+	maxTarget = 8 << 10
 	// drainLimit is how long the rest of a refused request's body may take to come.
 	drainLimit = 5 * time.Second
 	// lastWords is how long the error event may take to leave when an answer is cut: the reader may be gone.

@@ -13,6 +13,9 @@ import (
 	"iap/tunnel"
 )
 
+// enterWait is how long a session may take from its handshake to the list.
+const enterWait = time.Second
+
 // handshake answers the questions that tunnel.Accept asks about one
 // connection, and remembers what the audit needs.
 type handshake struct {
@@ -137,7 +140,9 @@ func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (tim
 	if err != nil {
 		return time.Time{}, tokenRefusal(err)
 	}
-	live := r.sessions.find(s.ID())
+	waiting, cancel := context.WithTimeout(ctx, enterWait)
+	live := r.sessions.await(waiting, s.ID())
+	cancel()
 	if live == nil {
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeSessionExpired, Message: "the session has ended"}
 	}

@@ -294,6 +294,15 @@ func (c *Config) names() []string {
 	return []string{c.Name}
 }
 
+// perSource is how many of what is limited one source may have. Behind something
+// that ends TLS everybody comes from one source.
+func (c *Config) perSource(limit int) int {
+	if c.ChannelBinding == tunnel.BindingNonce {
+		return maxConnections
+	}
+	return limit
+}
+
 // sessionStreams is the cap of one session where it is below the tunnel's own,
 // which knows what the windows of each class cost; 0 leaves it to the tunnel.
 func (c *Config) sessionStreams() int {

@@ -21,6 +21,8 @@ const (
 	offlineRetry  = 5 * time.Second  // an agent that lost its relay is back by then
 	uploadBuffer  = 32 << 10         // one frame
 	maxAnswerHead = 1 << 20          // an agent's word is no reason to fill our memory
+	maxAgentText  = 512              // of an agent's words, on to the caller
+	firstBytes    = 16 << 10         // of a request, with the header that opens its stream: they fit any window
 	openTimeout   = 10 * time.Second // to put a header on a session: longer and it is dead
 )
 
@@ -45,14 +47,7 @@ func (r *Relay) forward(ctx context.Context, q *guard.Request) (*guard.Response,
 		}
 	}
 	x := &exchange{link: l, request: q, spawn: r.spawn, count: r.inflight.of(q.Resource.Kind)}
-	if err := x.begin(ctx); err != nil {
-		return nil, upstreamError(err)
-	}
-	x.count.Add(1)
-	// The context's end frees whoever is blocked on the stream, upload and answer
-	// alike, and tells the agent to cancel the model's work.
-	x.disarm = context.AfterFunc(ctx, func() { x.stream.Abort(abortCode(ctx)) })
-	response, err := x.answer(ctx)
+	response, err := x.run(ctx)
 	if err != nil {
 		x.fail()
 		return nil, upstreamError(err)
@@ -83,8 +78,16 @@ func (i *inflight) of(kind string) *atomic.Int64 {
 	return &i.others
 }
 
-// begin takes a stream and puts the sealed header, the head and, where it is
-// short and known, the body on it in one write.
+// run sends the request and waits for the head of its answer.
+func (x *exchange) run(ctx context.Context) (*guard.Response, error) {
+	if err := x.begin(ctx); err != nil {
+		return nil, err
+	}
+	return x.answer(ctx)
+}
+
+// begin takes a stream and puts the sealed header, the head and, where the guard
+// holds it whole, the body on it: all in one write if it is short.
 func (x *exchange) begin(ctx context.Context) error {
 	q := x.request
 	h := tunnel.Header{
@@ -92,21 +95,17 @@ func (x *exchange) begin(ctx context.Context) error {
 		Action: string(q.Class.Action), Model: q.Class.Model, Method: q.Method, Path: q.Target,
 		Grant: q.Decision.Grant, Priority: q.Decision.Priority,
 	}
-	head := requestHead(q)
-	if st := x.link.takeWarm(); st != nil {
-		x.stream = st
-		if err := st.WriteHeader(h, head); err != nil {
-			st.Abort(tunnel.CodeCanceled)
+	first, rest := requestHead(q), q.Body
+	if len(first)+len(rest) <= firstBytes {
+		first, rest = append(first, rest...), nil
+	}
+	if err := x.put(ctx, h, first); err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		if _, err := x.stream.Write(rest); err != nil {
 			return err
 		}
-	} else {
-		opening, cancel := context.WithTimeout(ctx, openTimeout)
-		defer cancel()
-		st, err := x.link.session.Open(opening, h, head)
-		if err != nil {
-			return err
-		}
-		x.stream = st
 	}
 	if q.Stream != nil {
 		// It ends with the stream's abort or, should it wait for the caller, with the
@@ -116,12 +115,38 @@ func (x *exchange) begin(ctx context.Context) error {
 	return nil
 }
 
-// requestHead is the head of the request as it goes to the agent, with the body
-// behind it if the guard holds it whole.
+// put writes the header and the first bytes to a warm stream, or to a new one.
+func (x *exchange) put(ctx context.Context, h tunnel.Header, first []byte) error {
+	if st := x.link.takeWarm(); st != nil {
+		x.hold(ctx, st)
+		return st.WriteHeader(h, first)
+	}
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	st, err := x.link.session.Open(opening, h, first[:min(len(first), firstBytes)])
+	if err != nil {
+		return err
+	}
+	x.hold(ctx, st)
+	if len(first) > firstBytes {
+		_, err = st.Write(first[firstBytes:])
+	}
+	return err
+}
+
+// hold makes the context's end the stream's: it frees whoever is blocked on it,
+// upload and answer alike, and tells the agent to cancel the model's work.
+func (x *exchange) hold(ctx context.Context, st *tunnel.Stream) {
+	x.stream = st
+	x.count.Add(1)
+	x.disarm = context.AfterFunc(ctx, func() { st.Abort(abortCode(ctx)) })
+}
+
+// requestHead is the head of the request as it goes to the agent.
 func requestHead(q *guard.Request) []byte {
 	var b bytes.Buffer
-	b.Grow(512 + len(q.Body))
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", q.Method, q.Target, q.Resource.Name)
+	b.Grow(1024)
+	b.WriteString(q.Method + " " + q.Target + " HTTP/1.1\r\nHost: " + q.Resource.Name + "\r\n")
 	_ = q.Header.Write(&b) // a buffer takes everything
 	switch {
 	case q.Stream != nil && q.ContentLength < 0:
@@ -133,7 +158,6 @@ func requestHead(q *guard.Request) []byte {
 	default:
 		b.WriteString("\r\n")
 	}
-	b.Write(q.Body)
 	return b.Bytes()
 }
 
@@ -215,7 +239,7 @@ func (x *exchange) finish() {
 
 // fail ends the stream unless finish has.
 func (x *exchange) fail() {
-	if !x.over.CompareAndSwap(false, true) {
+	if !x.over.CompareAndSwap(false, true) || x.stream == nil {
 		return
 	}
 	x.count.Add(-1)
@@ -236,8 +260,12 @@ func abortCode(ctx context.Context) tunnel.Code {
 
 // refusedByAgent turns the agent's no into what the caller is told.
 func refusedByAgent(reply tunnel.Reply) error {
-	e := &guard.UpstreamError{Code: reply.Code, Message: reply.Message, RetryAfter: time.Duration(reply.RetryAfterMS) * time.Millisecond}
-	switch tunnel.ParseCode(reply.Code) {
+	code := agentsCode(reply)
+	e := &guard.UpstreamError{Code: code.String(), Message: reply.Message, RetryAfter: time.Duration(reply.RetryAfterMS) * time.Millisecond}
+	if len(e.Message) > maxAgentText {
+		e.Message = e.Message[:maxAgentText]
+	}
+	switch code {
 	case tunnel.CodePolicyDenied, tunnel.CodeRefused, tunnel.CodeNotAnnounced, tunnel.CodeUnknownResource:
 		e.Status = http.StatusForbidden
 	case tunnel.CodeLimitReached, tunnel.CodeOverloaded:
@@ -248,6 +276,15 @@ func refusedByAgent(reply tunnel.Reply) error {
 		e.Status = http.StatusBadGateway
 	}
 	return e
+}
+
+// agentsCode is the code of an agent's no. Words that nobody knows mean a plain
+// refusal.
+func agentsCode(reply tunnel.Reply) tunnel.Code {
+	if code := tunnel.ParseCode(reply.Code); code != tunnel.CodeNone {
+		return code
+	}
+	return tunnel.CodeRefused
 }
 
 // upstreamError names what happened to a stream in the guard's words.

@@ -121,7 +121,7 @@ func (r *Relay) serveTunnel(w http.ResponseWriter, q *http.Request) {
 	source, key := sourceOf(q.RemoteAddr), sourceKey(q.RemoteAddr)
 	if !r.handshakes.begin(key) {
 		w.Header().Set("Retry-After", "1")
-		http.Error(w, "too many handshakes at once", http.StatusServiceUnavailable)
+		http.Error(w, "too many handshakes at once", http.StatusTooManyRequests)
 		return
 	}
 	t, err := r.accept(w, q, source)

@@ -156,7 +156,7 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 	r.closers = append(r.closers, r.verifier.Close)
 	r.sessions = newSessions(r.cfg.Sessions.SessionsPerPrincipal, r.cfg.Sessions.StreamsPerPrincipal)
 	r.agents = newAgents()
-	r.handshakes = newHandshakes(r.cfg.Sessions.Handshakes)
+	r.handshakes = newHandshakes(r.cfg.Sessions.Handshakes, r.cfg.perSource(maxShaking))
 	records, err := list[agentRecord](ctx, r.store, keyAgent)
 	if err != nil {
 		return fmt.Errorf("read enrolled agents: %w", err)
@@ -188,7 +188,7 @@ func (r *Relay) openServers(context.Context) (err error) {
 	if r.listener, err = net.Listen("tcp", r.cfg.Listen); err != nil {
 		return fmt.Errorf("listen on %s: %w", r.cfg.Listen, err)
 	}
-	r.listener = newStrangers(r.listener, maxConnections, maxStrangers)
+	r.listener = newStrangers(r.listener, maxConnections, r.cfg.perSource(maxStrangers))
 	r.closers = append(r.closers, ignoreClosed(r.listener.Close))
 	r.streams = newStreamServer()
 	r.closers = append(r.closers, r.streams.Close)

@@ -20,13 +20,13 @@ func (r *Relay) serveUser(t *tunnel.Session, source string) {
 	}
 	s := newSession(r.ctx, t, id, source)
 	defer s.end(nil)
+	s.expireAt(t.Expires().Add(-expiryGrace)) // before a refresh can find the session
+	defer func() { s.expiry.Load().Stop() }()
 	if !r.sessions.add(s) {
 		_ = t.Close(tunnel.CodeTooManyStreams, "you have too many sessions; run iapctl disconnect --all")
 		return
 	}
 	defer r.sessions.remove(s)
-	s.expireAt(t.Expires().Add(-expiryGrace))
-	defer func() { s.expiry.Load().Stop() }()
 	if r.killed(s) { // between the handshake and here
 		_ = t.Close(tunnel.CodeRevoked, "this login was ended by an administrator")
 		return

@@ -81,16 +81,21 @@ type sessions struct {
 
 	mu         sync.Mutex
 	byID       map[string]*session // guarded by mu
+	added      chan struct{}       // guarded by mu; closed and replaced when a session comes
 	principals map[string]*holding // guarded by mu; by principal or agent: their names never meet, only one has a slash
 }
 
 // holding is what one principal uses over all its sessions.
-type holding struct{ sessions, streams int }
+type holding struct{ sessions, streams, bulk int }
+
+// maxBulk bounds a principal's streams on bulk sessions: each may hold a window
+// of 4 MiB that its reader has not read.
+const maxBulk = 128
 
 func newSessions(maxSessions, maxStreams int) *sessions {
 	return &sessions{
 		maxSessions: maxSessions, maxStreams: maxStreams,
-		byID: map[string]*session{}, principals: map[string]*holding{},
+		byID: map[string]*session{}, principals: map[string]*holding{}, added: make(chan struct{}),
 	}
 }
 
@@ -105,6 +110,8 @@ func (l *sessions) add(s *session) bool {
 	}
 	h.sessions++
 	l.byID[s.tunnel.ID()] = s
+	close(l.added)
+	l.added = make(chan struct{})
 	return true
 }
 
@@ -118,21 +125,28 @@ func (l *sessions) remove(s *session) {
 }
 
 // openStream counts a stream of principal, or refuses it.
-func (l *sessions) openStream(principal string) bool {
+func (l *sessions) openStream(principal string, class tunnel.Class) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.holding(principal)
-	if h.streams >= l.maxStreams {
+	if h.streams >= l.maxStreams || class == tunnel.Bulk && h.bulk >= maxBulk {
 		return false
 	}
 	h.streams++
+	if class == tunnel.Bulk {
+		h.bulk++
+	}
 	return true
 }
 
-func (l *sessions) closeStream(principal string) {
+func (l *sessions) closeStream(principal string, class tunnel.Class) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.holding(principal).streams--
+	h := l.holding(principal)
+	h.streams--
+	if class == tunnel.Bulk {
+		h.bulk--
+	}
 	l.drop(principal)
 }
 
@@ -150,6 +164,24 @@ func (l *sessions) holding(principal string) *holding {
 func (l *sessions) drop(principal string) {
 	if h := l.principals[principal]; h != nil && h.sessions == 0 && h.streams == 0 {
 		delete(l.principals, principal)
+	}
+}
+
+// await finds a session that may be about to be entered: its peer can be faster
+// than we are.
+func (l *sessions) await(ctx context.Context, id string) *session {
+	for {
+		l.mu.Lock()
+		s, added := l.byID[id], l.added
+		l.mu.Unlock()
+		if s != nil {
+			return s
+		}
+		select {
+		case <-added:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -17,6 +18,8 @@ import (
 )
 
 const (
+	refusalRead     = time.Second      // for the opener of a refused stream to read why
+	refusalBytes    = 1 << 20          // of what it sends meanwhile
 	tcpReplyTimeout = 15 * time.Second // an agent dials its upstream within this
 	headerTimeout   = 10 * time.Second // a request's head, once its first byte is there
 	maxHeaderBytes  = 64 << 10
@@ -26,11 +29,12 @@ const (
 // end.
 func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, h tunnel.Header) {
 	who := s.identity().id()
-	if !r.sessions.openStream(who) {
+	class := s.tunnel.Class()
+	if !r.sessions.openStream(who, class) {
 		refuse(st, tunnel.CodeTooManyStreams, "you have too many streams open; close some")
 		return
 	}
-	defer r.sessions.closeStream(who)
+	defer r.sessions.closeStream(who, class)
 	if h.Service == "api" {
 		r.serveHTTP(s, st, admin.UserHandler(&userAPI{r, s}))
 		return
@@ -54,13 +58,16 @@ func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, 
 	}
 }
 
-// refuse answers a stream's header with no and ends the stream.
+// refuse answers a stream's header with no and ends the stream. What the opener
+// sent behind its header is read and dropped for a moment, so that it reads the
+// reply; then the stream is cut, so that a refused stream holds no memory.
 func refuse(st *tunnel.Stream, code tunnel.Code, message string) {
-	if st.WriteReply(tunnel.Reply{Code: code.String(), Message: message}, nil) != nil {
-		st.Abort(code)
+	defer st.Abort(code)
+	if st.WriteReply(tunnel.Reply{Code: code.String(), Message: message}, nil) != nil || st.CloseWrite() != nil {
 		return
 	}
-	_ = st.Close() // the reply is out; what the opener sent behind its header is dropped
+	_ = st.SetReadDeadline(time.Now().Add(refusalRead))
+	_, _ = io.CopyN(io.Discard, st, refusalBytes) // its end, in whichever way, is all that is waited for
 }
 
 // tunnelCaller is the session as the guard knows callers.
@@ -103,7 +110,7 @@ func (r *Relay) serveTCP(ctx context.Context, s *session, st *tunnel.Stream, res
 	if err != nil || !reply.OK {
 		why := tunnel.CodeAgentOffline
 		if err == nil {
-			why = tunnel.ParseCode(reply.Code)
+			why = agentsCode(reply)
 		}
 		rec.ended(why.String(), l.agent.ID, 0, 0)
 		refuse(st, why, "the agent could not connect to "+res.Name)

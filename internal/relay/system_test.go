@@ -50,6 +50,7 @@ type system struct {
 	provider *dev.Provider
 	cfg      *Config
 	now      func() time.Time // nil: time.Now
+	adjust   func(*Relay)     // between New and Run; may be nil
 	relay    *Relay
 	admin    *admin.Client
 	force    chan struct{}
@@ -131,6 +132,9 @@ func (s *system) start() {
 	var err error
 	s.relay, err = New(context.Background(), s.cfg, Options{Now: s.now})
 	must(s.t, err)
+	if s.adjust != nil {
+		s.adjust(s.relay)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.force, s.done, s.stopped = cancel, make(chan struct{}), make(chan error, 1), sync.Once{}
 	running, done, force := s.relay, s.done, s.force

@@ -105,7 +105,9 @@ func TestMadeUpFramesHarmNobodyElse(t *testing.T) {
 			serve(t, s, func(ctx context.Context, _ *Stream, _ Header) { <-ctx.Done() })
 			raw.open(3, Header{})
 			_, err := raw.Write(c.sent)
-			must(t, err)
+			if !c.ends { // else the far end may hang up before it has read all
+				must(t, err)
+			}
 			if c.ends {
 				wait(t, s.Done(), "the session's end")
 			} else if err := probeRaw(raw, s); err != nil {

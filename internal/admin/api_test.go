@@ -34,7 +34,7 @@ func (b *backend) Explain(_ context.Context, q Question) (Answer, error) {
 	return Answer{Allow: true, Reason: "allowed"}, b.err
 }
 func (b *backend) AdminStatus(context.Context) (Status, error) { return Status{Audit: "ok"}, b.err }
-func (b *backend) Agents(context.Context) ([]Agent, error) { return []Agent{{ID: "agent-1"}}, b.err }
+func (b *backend) Agents(context.Context) ([]Agent, error)     { return []Agent{{ID: "agent-1"}}, b.err }
 
 func (b *backend) CreateJoinToken(_ context.Context, q NewJoinToken) (JoinTokenCreated, error) {
 	b.last = fmt.Sprintf("%+v", q)

@@ -233,3 +233,50 @@ func TestExitStatusesTellWhatToDo(t *testing.T) {
 	alice.fails(7, "relay_unreachable", "whoami")
 	alice.fails(7, "relay_unreachable", "connect", "phi3")
 }
+
+func TestChatResourcesAndStatusShowWhatIsThere(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	up, _ := startDemo(t, 500)
+	s.startAgent(map[string]string{"phi3=model": up.url})
+	alice := s.loggedIn("alice")
+	var list struct {
+		Resources []struct {
+			Name, Kind, Server string
+			Online             bool
+			Models, Actions    []string
+		}
+	}
+	alice.ok(&list, "resources")
+	if len(list.Resources) != 1 || list.Resources[0].Name != "phi3" || !list.Resources[0].Online || len(list.Resources[0].Models) != 1 || list.Resources[0].Server != "ollama" {
+		t.Errorf("resources = %+v", list)
+	}
+	var said struct{ Model, Answer string }
+	alice.ok(&said, "chat", "phi3", "Tell me about the harbour.")
+	if !strings.HasPrefix(said.Model, "demo") || len(strings.Fields(said.Answer)) < 5 {
+		t.Errorf("chat = %+v", said)
+	}
+	c := alice.connect("phi3")
+	var status struct {
+		Principal   string
+		Connections []struct{ Resource string }
+		Relay       *struct{ Relay string }
+	}
+	alice.ok(&status, "status")
+	if status.Principal != "dev/alice" || len(status.Connections) != 1 || status.Connections[0].Resource != "phi3" || status.Relay == nil || status.Relay.Relay != s.name {
+		t.Errorf("status = %+v", status)
+	}
+	c.stop()
+	if c.code != 3 && c.code != 0 {
+		t.Errorf("Ctrl-C ends connect with %d", c.code)
+	}
+	alice.ok(&status, "status")
+	if len(status.Connections) != 0 {
+		t.Errorf("status after the end of connect = %+v", status)
+	}
+	var token struct{ Token string }
+	alice.ok(&token, "auth", "token")
+	if strings.Count(token.Token, ".") != 2 {
+		t.Errorf("auth token = %+v", token)
+	}
+}

@@ -138,11 +138,13 @@ func TestAgentKilledMidAnswer(t *testing.T) {
 	a := s.startAgent(map[string]string{"phi3=model": up.url})
 	web := newCaller(t, s.loggedIn("alice").connect("phi3").url())
 	answer := web.mustStream("/v1/chat/completions", chatBody("demo", "killed agent", true, endless))
+	mark := s.relay.err.mark()
 	a.kill()
 	if end := answer.rest(); !end.visible() || end.code != "agent_lost" {
 		t.Errorf("the answer of a killed agent ended with %+v", end)
 	}
 	eventually(t, "the model has stopped", func() bool { return model.Active() == 0 })
+	s.relay.awaitText(mark, "agent disconnected", 2)
 	if got := web.ask("POST", "/v1/chat/completions", chatBody("demo", "nobody there", false, 1)); got.status != 503 || got.code() != "agent_offline" || got.header.Get("Retry-After") == "" {
 		t.Errorf("without an agent: %+v", got)
 	}
@@ -337,5 +339,33 @@ func TestConnectionFromBeforeTheAgentCameIsServedOnceItIsThere(t *testing.T) {
 	a.start()
 	for _, path := range []string{"/v1/models", "/api/tags"} {
 		eventually(t, path+" is served", func() bool { return web.ask("GET", path, "").status == 200 })
+	}
+}
+
+func TestSecondAgentOfANameTakesOverFromTheFirst(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	up, _ := startDemo(t, 500)
+	agents := []*agent{s.startAgent(map[string]string{"phi3=model": up.url}), s.startAgent(map[string]string{"phi3=model": up.url})}
+	web := newCaller(t, s.loggedIn("alice").connect("phi3").url())
+	served := map[string]bool{}
+	eventually(t, "both agents have served", func() bool {
+		if got := web.ask("POST", "/v1/chat/completions", chatBody("demo", "either", false, 1)); got.status != 200 {
+			t.Fatalf("with two agents: %+v", got)
+		}
+		for _, h := range histories(s.awaitSettled()) {
+			if isRequest(h.decision) {
+				served[h.outcomes[0].Agent] = true
+			}
+		}
+		return len(served) == len(agents)
+	})
+	mark := s.relay.err.mark()
+	agents[0].kill()
+	s.relay.awaitText(mark, "agent disconnected", 2)
+	for range 10 {
+		if got := web.ask("POST", "/v1/chat/completions", chatBody("demo", "the other", false, 1)); got.status != 200 {
+			t.Errorf("with one agent left: %+v", got)
+		}
 	}
 }

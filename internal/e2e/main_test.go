@@ -3,12 +3,14 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,8 @@ import (
 var binaries string
 
 const (
+	// atOnce is how many tests run side by side at least: they wait for other processes far more than they compute.
+	atOnce = 4
 	// patience bounds each wait. It is far above what anything here takes, so that a loaded machine fails no test.
 	patience = 60 * time.Second
 	// pollEvery is how often a condition without an event of its own is looked at.
@@ -35,6 +39,10 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	binaries = dir
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(strconv.Itoa(max(atOnce, runtime.GOMAXPROCS(0)))) // a number is never refused
+	}
 	code := m.Run()
 	if left := leftovers(dir); len(left) > 0 {
 		fmt.Fprintln(os.Stderr, "processes outlived their tests:", strings.Join(left, ", "))

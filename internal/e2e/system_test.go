@@ -184,10 +184,10 @@ func (s *system) admin(v any, args ...string) {
 	}
 }
 
-// joinToken makes a token for an agent with resources given as NAME=KIND.
+// joinToken makes a token for an agent with resources given as NAME=KIND. Its names may be shared with other agents.
 func (s *system) joinToken(name string, resources ...string) string {
 	s.t.Helper()
-	args := []string{"agents", "token", "--name", name}
+	args := []string{"agents", "token", "--name", name, "--share"}
 	for _, r := range resources {
 		args = append(args, "--resource", r)
 	}

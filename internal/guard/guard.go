@@ -163,9 +163,12 @@ func (g *Guard) Handler(res Resource, caller *Caller) http.Handler {
 	return &handler{guard: g, resource: res, caller: caller}
 }
 
-// Recheck asks Decide anew for every request whose answer is running, and ends those no longer allowed with the given
-// code, as "policy_changed". Call it when the policy or somebody's rights changed.
-func (g *Guard) Recheck(ctx context.Context, code string) { g.live.recheck(ctx, g, code) }
+// Recheck asks Decide anew for every request whose answer is running, or those of the callers named by whose, and ends
+// the ones no longer allowed. Call it when the policy or the rights of somebody changed. If ctx ends first nothing more
+// is asked and nothing ended.
+func (g *Guard) Recheck(ctx context.Context, code string, whose func(*Caller) bool) {
+	g.live.recheck(ctx, code, whose)
+}
 
 func (g *Guard) now() time.Time {
 	if g.Now != nil {

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,19 +34,22 @@ func (l *live) enter(ctx context.Context, x *exchange) (leave func()) {
 	}
 }
 
-func (l *live) recheck(ctx context.Context, g *Guard, code string) {
+func (l *live) recheck(ctx context.Context, code string, whose func(*Caller) bool) {
 	l.asking.Add(1)
 	l.mu.Lock()
 	running := make([]*exchange, 0, len(l.known))
 	for x := range l.known {
-		running = append(running, x)
+		if whose == nil || whose(x.caller) {
+			running = append(running, x)
+		}
 	}
 	l.mu.Unlock()
 	for _, x := range running {
+		d := x.askFirmly(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if d := x.ask(ctx); !d.Allow {
+		if !d.Allow {
 			x.cancel(&Ended{Code: code, Message: denied(d).message})
 		}
 	}
@@ -66,6 +70,29 @@ func (x *exchange) ask(ctx context.Context) Decision {
 	return first
 }
 
+const (
+	askTries = 4                      // of a policy that could not answer, before a running answer is cut for it
+	askPause = 250 * time.Millisecond // between them: the whole stays within a second
+)
+
+// askFirmly asks again while the policy could not answer for want of time: an answer that is running is not cut because
+// the machine is busy.
+func (x *exchange) askFirmly(ctx context.Context) Decision {
+	for try := 1; ; try++ {
+		d := x.ask(ctx)
+		if d.Allow || denied(d).status != http.StatusServiceUnavailable || try == askTries {
+			return d
+		}
+		timer := time.NewTimer(askPause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return d
+		case <-timer.C:
+		}
+	}
+}
+
 // minWatch keeps a decision that has already expired from being asked for in a tight loop.
 const minWatch = 100 * time.Millisecond
 
@@ -74,6 +101,7 @@ type watch struct {
 	x     *exchange
 	mu    sync.Mutex  // guards what follows, and is held while Decide runs
 	timer *time.Timer // nil once disarmed
+	tries int         // in a row that the policy could not answer
 }
 
 // armUntil ends the exchange if, at the end of its decision, the answer has changed. The function it returns waits for
@@ -106,9 +134,14 @@ func (w *watch) expire(ctx context.Context) {
 	}
 	d := w.x.ask(ctx)
 	switch {
+	case ctx.Err() != nil:
+	case !d.Allow && denied(d).status == http.StatusServiceUnavailable && w.tries < askTries:
+		w.tries++
+		w.timer.Reset(askPause)
 	case !d.Allow:
 		w.x.cancel(&Ended{Code: denied(d).code, Message: denied(d).message})
 	case !d.Until.IsZero():
+		w.tries = 0
 		w.timer.Reset(w.wait(d.Until))
 	}
 }

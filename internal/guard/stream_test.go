@@ -264,13 +264,13 @@ func TestRecheckEndsWhatIsNoLongerAllowed(t *testing.T) {
 	response := f.do(f.request("POST", "/api/chat", chatBody))
 	s.pieces <- "{}\n"
 	first := <-asked
-	f.guard.Recheck(context.Background(), "policy_changed")
+	f.guard.Recheck(context.Background(), "policy_changed", nil)
 	second := <-asked
 	if first.Action != "chat" || first.Model != "phi3:latest" || second.Action != first.Action || second.Model != first.Model {
 		t.Errorf("asked %+v, then %+v", first, second)
 	}
 	denies.Store(true)
-	f.guard.Recheck(context.Background(), "policy_changed")
+	f.guard.Recheck(context.Background(), "policy_changed", nil)
 	rest, err := io.ReadAll(response.Body)
 	if err == nil || !strings.Contains(string(rest), `"code":"policy_changed"`) {
 		t.Errorf("got %q, %v", rest, err)
@@ -296,7 +296,7 @@ func TestARightLostBeforeTheAnswerIsAnsweredAndTheConnectionClosed(t *testing.T)
 	go func() {
 		<-begun
 		denies.Store(true)
-		f.guard.Recheck(context.Background(), "policy_changed")
+		f.guard.Recheck(context.Background(), "policy_changed", nil)
 	}()
 	response := f.chat()
 	if body := readAll(t, response); response.StatusCode != 403 || !response.Close || !strings.Contains(body, "policy_changed") {

@@ -13,7 +13,8 @@ func AmbiguousPath(path string) bool {
 	}
 	for segment := range strings.SplitSeq(path, "/") {
 		decoded, err := url.PathUnescape(segment)
-		if err != nil || decoded == "." || decoded == ".." || HasControl(decoded) {
+		name, _, _ := strings.Cut(decoded, ";") // some servers cut parameters off before they look for dots
+		if err != nil || name == "." || name == ".." || HasControl(decoded) {
 			return true
 		}
 		for part := range strings.FieldsFuncSeq(decoded, func(r rune) bool { return r == '/' || r == '\\' }) {

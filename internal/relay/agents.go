@@ -6,14 +6,20 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	"iap/internal/admin"
 	"iap/tunnel"
 )
 
-// maxWarm bounds the idle streams kept to one agent session: enough that a
-// burst of requests finds one each, few enough to cost no memory worth naming.
-const maxWarm = 256
+const (
+	// maxWarm bounds the idle streams kept to one agent session: a burst of
+	// requests finds one each, and they stay far below the session's cap, which
+	// tcp streams need as well.
+	maxWarm = 64
+	// warmLife is how long one is kept idle.
+	warmLife = 30 * time.Second
+)
 
 // agents knows which live agent sessions serve which resource.
 type agents struct {
@@ -34,7 +40,7 @@ type link struct {
 	agent   *agentRecord
 
 	mu   sync.Mutex
-	warm []*tunnel.Stream // guarded by mu; the most recently used last
+	warm []warmStream // guarded by mu; the most recently used last
 }
 
 func newAgents() *agents {
@@ -148,7 +154,7 @@ func (a *agents) pick(name string, class tunnel.Class) *link {
 		if !serves || l.session.Draining() {
 			continue
 		}
-		score := l.session.NumStreams()
+		score := l.busy()
 		if !announced.Healthy { // it would fail fastest, and so always look least busy
 			score += 1 << 31
 		}
@@ -213,8 +219,8 @@ func (l *link) takeWarm() *tunnel.Stream {
 	defer l.mu.Unlock()
 	for len(l.warm) > 0 {
 		last := len(l.warm) - 1
-		st := l.warm[last]
-		l.warm[last] = nil
+		st := l.warm[last].stream
+		l.warm[last] = warmStream{}
 		l.warm = l.warm[:last]
 		select {
 		case <-st.Done():
@@ -230,10 +236,40 @@ func (l *link) takeWarm() *tunnel.Stream {
 func (l *link) keepWarm(st *tunnel.Stream) {
 	l.mu.Lock()
 	if len(l.warm) < maxWarm && !l.session.Draining() {
-		l.warm = append(l.warm, st)
+		l.warm = append(l.warm, warmStream{st, time.Now()})
 		l.mu.Unlock()
+		l.coolDown(warmLife)
 		return
 	}
 	l.mu.Unlock()
 	st.Abort(tunnel.CodeNone)
+}
+
+// warmStream is an idle stream and since when it is.
+type warmStream struct {
+	stream *tunnel.Stream
+	since  time.Time
+}
+
+// coolDown ends the streams that have been idle for longer than life.
+func (l *link) coolDown(life time.Duration) {
+	before := time.Now().Add(-life)
+	l.mu.Lock()
+	n := 0
+	for n < len(l.warm) && !l.warm[n].since.After(before) {
+		n++
+	}
+	old := slices.Clone(l.warm[:n])
+	l.warm = slices.Delete(l.warm, 0, n)
+	l.mu.Unlock()
+	for _, w := range old {
+		w.stream.Abort(tunnel.CodeNone)
+	}
+}
+
+// busy counts the streams that carry something.
+func (l *link) busy() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.session.NumStreams() - len(l.warm)
 }

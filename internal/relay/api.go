@@ -99,6 +99,14 @@ func (a *userAPI) Explain(ctx context.Context, q admin.Question) (admin.Answer, 
 	if q.Action != "" && !policy.IsAction(q.Action) {
 		return admin.Answer{}, badRequest(fmt.Sprintf("action: %q is not one of %v", q.Action, policy.Actions()))
 	}
+	// An explanation is evaluated anew each time, where decisions wait for their
+	// turn: one at a time, and not for everybody at once.
+	select {
+	case a.relay.explaining <- struct{}{}:
+		defer func() { <-a.relay.explaining }()
+	default:
+		return admin.Answer{}, &admin.Error{Status: http.StatusTooManyRequests, Code: tunnel.CodeOverloaded.String(), Message: "the relay is explaining something to somebody else", Hint: "try again in a moment"}
+	}
 	return a.relay.explain(ctx, a.session.identity(), q), nil
 }
 
@@ -223,16 +231,19 @@ func (a *operatorAPI) RevokeAgent(ctx context.Context, id string) error {
 	return nil
 }
 
-// KillSession ends every session of the key, not just the one named: the other
-// class of the same login is the same hand.
+// KillSession ends every session of the login, not just the one named: the other
+// class of the same key is the same hand, and so is a workload's token under
+// another key.
 func (a *operatorAPI) KillSession(ctx context.Context, id string) error {
 	target := a.relay.sessions.find(id)
 	if target == nil || target.identity().agent != nil {
+		if err := a.did(ctx, "iap:sessions.kill", id); err != nil {
+			a.relay.log.Error("record admin act", "error", err)
+		}
 		return &admin.Error{Status: http.StatusNotFound, Code: "unknown_session", Message: fmt.Sprintf("no user session %q is open", id), Hint: "iap-relay admin sessions ls"}
 	}
-	key := target.tunnel.PublicKey()
 	a.relay.refuseLogin(target) // in memory first: a slow database must not keep a session alive
-	for _, s := range a.relay.sessions.all(func(s *session) bool { return s.tunnel.PublicKey().Equal(key) }) {
+	for _, s := range a.relay.sessions.all(a.relay.killed) {
 		s.stop(tunnel.CodeRevoked, "an administrator ended this session; run iapctl login")
 	}
 	if err := a.did(ctx, "iap:sessions.kill", id); err != nil {

@@ -223,7 +223,7 @@ func TestEveryRequestHasOneDecisionAndOneOutcome(t *testing.T) {
 
 // TestStopRecordsTheEndOfEverySession ends relays under living sessions: whoever came must be seen to leave.
 func TestStopRecordsTheEndOfEverySession(t *testing.T) {
-	for range 5 {
+	for range 3 {
 		s := newSystem(t, allowAll)
 		s.startAgent(served{"db", "tcp", echo(t)})
 		for range 5 {

@@ -13,7 +13,8 @@
 // Who comes in:
 //
 //	public.go        the one TLS port, and what it tells anybody
-//	handshakes.go    how many may try at once
+//	strangers.go     how many connections a source may have before it is known
+//	handshakes.go    how many handshakes, and how many tries to join
 //	authenticate.go  users' tokens and keys, agents' keys
 //	binding.go       a token belongs to the first key that presents it
 //	killed.go        what an administrator refused
@@ -26,6 +27,7 @@
 //	sessions.go      the live sessions
 //	agents.go        the live agents, and which of them serves a resource
 //	streams.go       a user's stream: authorise, then HTTP under the guard or a splice
+//	line.go          whose question comes when
 //	decide.go        principal and resource → policy input → decision
 //	forward.go       the guard's way to an agent, over warm streams
 //	record.go        what the guard and the streams tell the audit log

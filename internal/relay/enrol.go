@@ -17,6 +17,7 @@ import (
 	"iap/internal/audit"
 	"iap/internal/modelapi"
 	"iap/internal/state"
+	"iap/tunnel"
 )
 
 const (
@@ -135,10 +136,16 @@ func errJoinRefused() error {
 // so of any number of racing enrolments one wins.
 func (r *Relay) join(ctx context.Context, source string, q admin.JoinRequest) (admin.JoinReply, error) {
 	e := audit.Event{Kind: audit.KindAgent, Decision: audit.Allow, Reason: "enrolled", Source: source, Detail: map[string]string{"token": q.TokenID}}
+	if key := sourceKey(source); !r.joins.allowed(key, r.now()) {
+		return admin.JoinReply{}, &admin.Error{
+			Status: http.StatusTooManyRequests, Code: tunnel.CodeOverloaded.String(), Message: "too many failed tries to join from your address", Hint: "wait a minute",
+		}
+	}
 	r.enrolling.Lock()
 	defer r.enrolling.Unlock()
 	reply, err := r.tryJoin(ctx, q, e)
 	if err != nil {
+		r.joins.fail(sourceKey(source))
 		e.Decision, e.Reason = audit.Deny, "join_refused"
 		if recordErr := r.audit.Denied(ctx, e); recordErr != nil {
 			r.log.Error("record refused join", "error", recordErr)

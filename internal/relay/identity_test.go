@@ -241,10 +241,16 @@ func TestKilledWorkloadTokenIsRefusedUnderEveryKey(t *testing.T) {
 	token := ci.Mint(map[string]any{"aud": "relay", "azp": nil, "sub": "repo:1"})
 	session, err := s.user(nil).present(tunnel.Interactive, token)
 	must(t, err)
-	_, err = api(t, session).Whoami(within(t))
+	sibling, err := s.user(nil).present(tunnel.Interactive, token)
 	must(t, err)
+	defer sibling.Close(tunnel.CodeNone, "")
+	for _, one := range []*tunnel.Session{session, sibling} {
+		_, err = api(t, one).Whoami(within(t))
+		must(t, err)
+	}
 	must(t, s.admin.KillSession(within(t), session.ID()))
 	await(t, session.Done(), "the session ends")
+	await(t, sibling.Done(), "the session of the same token under another key ends")
 	refused := func(when string) {
 		again, err := s.user(nil).present(tunnel.Interactive, token)
 		if err == nil {

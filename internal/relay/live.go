@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"iap/internal/guard"
 	"iap/policy"
 	"iap/tunnel"
 )
@@ -76,7 +77,7 @@ func (l *liveStreams) list() []*liveStream {
 
 // recheckAll asks the policy again about everything that runs, after a reload.
 func (r *Relay) recheckAll(ctx context.Context) {
-	r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String())
+	r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String(), nil)
 	for _, s := range r.live.list() {
 		r.recheckTCP(ctx, s)
 	}
@@ -84,16 +85,16 @@ func (r *Relay) recheckAll(ctx context.Context) {
 
 // recheck does the same for one session, whose principal's claims changed.
 func (r *Relay) recheck(s *session) {
-	r.guard.Recheck(s.ctx, tunnel.CodePolicyChanged.String())
+	r.guard.Recheck(r.ctx, tunnel.CodePolicyChanged.String(), func(c *guard.Caller) bool { return c.Value == s })
 	for _, one := range r.live.list() {
 		if one.session == s {
-			r.recheckTCP(s.ctx, one)
+			r.recheckTCP(r.ctx, one)
 		}
 	}
 }
 
 func (r *Relay) recheckTCP(ctx context.Context, s *liveStream) {
-	if d := r.ask(ctx, s.session.identity(), s.resource, policy.ActionConnect, "", "tunnel", false); !d.Allow {
+	if d := r.ask(ctx, s.session.identity(), s.resource, policy.ActionConnect, "", "tunnel", false); !d.Allow && ctx.Err() == nil {
 		s.stop(tunnel.CodePolicyChanged)
 	}
 }

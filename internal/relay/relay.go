@@ -51,6 +51,9 @@ type Relay struct {
 	live       liveStreams
 	inflight   inflight
 	refused    refused
+	line       line
+	explaining chan struct{} // one place
+	joins      attempts
 	handshakes *handshakes
 	enrolling  sync.Mutex // one enrolment at a time: two tokens may name one resource
 
@@ -156,6 +159,7 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 	r.closers = append(r.closers, r.verifier.Close)
 	r.sessions = newSessions(r.cfg.Sessions.SessionsPerPrincipal, r.cfg.Sessions.StreamsPerPrincipal)
 	r.agents = newAgents()
+	r.explaining = make(chan struct{}, 1)
 	r.handshakes = newHandshakes(r.cfg.Sessions.Handshakes, r.cfg.perSource(maxShaking))
 	records, err := list[agentRecord](ctx, r.store, keyAgent)
 	if err != nil {

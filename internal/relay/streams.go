@@ -53,7 +53,12 @@ func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, 
 	case res.Kind == modelapi.KindTCP:
 		r.serveTCP(ctx, s, st, res, rec, d)
 	default:
-		sent, received := r.serveHTTP(s, st, r.guard.Handler(r.guardResource(res), r.tunnelCaller(s, h)))
+		caller := r.tunnelCaller(s, h)
+		sent, received := r.serveHTTP(s, st, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			// The resource anew for each request: its agent may have come, or its
+			// server changed, since the connection was made.
+			r.guard.Handler(r.guardResource(res), caller).ServeHTTP(w, q)
+		}))
 		rec.ended(streamEnd(st.Err()), "", received, sent)
 	}
 }
@@ -140,6 +145,11 @@ func endCode(ctx context.Context) tunnel.Code {
 
 func openTCP(ctx context.Context, l *link, h tunnel.Header) (*tunnel.Stream, tunnel.Reply, error) {
 	up, err := l.session.Open(ctx, h, nil)
+	var abort *tunnel.AbortError
+	if errors.As(err, &abort) && abort.Code == tunnel.CodeTooManyStreams {
+		l.coolDown(0) // idle streams give way
+		up, err = l.session.Open(ctx, h, nil)
+	}
 	if err != nil {
 		return nil, tunnel.Reply{}, err
 	}

@@ -10,6 +10,7 @@
 //	system_test.go    a relay with its provider, agents and grants
 //	user_test.go      one person with an iapctl configuration of their own
 //	upstream_test.go  servers behind the agent: the demo model with a recorder, and one that misbehaves on request
+//	caller_test.go    a plain HTTP client of a local listener, and streamed answers as it reads them
 //	records_test.go   what the audit log says afterwards
 //	process_test.go   one running program, its output and its end
 //

@@ -132,6 +132,9 @@ func errJoinRefused() error {
 	}
 }
 
+// errGuessed is a try to join with what is no token of ours.
+var errGuessed = errors.New("no such join token")
+
 // join enrols an agent. The token's record is taken by one compare-and-swap,
 // so of any number of racing enrolments one wins.
 func (r *Relay) join(ctx context.Context, source string, q admin.JoinRequest) (admin.JoinReply, error) {
@@ -145,7 +148,10 @@ func (r *Relay) join(ctx context.Context, source string, q admin.JoinRequest) (a
 	defer r.enrolling.Unlock()
 	reply, err := r.tryJoin(ctx, q, e)
 	if err != nil {
-		r.joins.fail(sourceKey(source))
+		if errors.Is(err, errGuessed) { // a token that was used shows that its holder had it
+			r.joins.fail(sourceKey(source))
+			err = errJoinRefused()
+		}
 		e.Decision, e.Reason = audit.Deny, "join_refused"
 		if recordErr := r.audit.Denied(ctx, e); recordErr != nil {
 			r.log.Error("record refused join", "error", recordErr)
@@ -180,12 +186,15 @@ func (r *Relay) spendToken(ctx context.Context, q admin.JoinRequest) (*agentReco
 	key := ed25519.PublicKey(q.PublicKey)
 	if len(key) != ed25519.PublicKeySize || len(q.TokenID) > 64 || len(q.Nonce) != 32 || len(q.Secret) > 64 ||
 		!ed25519.Verify(key, auth.JoinRequestBytes(r.cfg.Name, q.TokenID, "", key, q.Nonce), q.Signature) {
-		return nil, errJoinRefused()
+		return nil, errGuessed
 	}
 	presented := auth.JoinToken{ID: q.TokenID, Secret: q.Secret}.SecretHash()
 	record := &agentRecord{ID: newID("agent"), PublicKey: key, Enrolled: r.now().UTC()}
 	taken, err := update(ctx, r.store, keyJoin+q.TokenID, func(j *joinRecord) error {
-		if subtle.ConstantTimeCompare(presented, j.SecretHash) != 1 || j.UsedBy != "" {
+		switch {
+		case subtle.ConstantTimeCompare(presented, j.SecretHash) != 1:
+			return errGuessed
+		case j.UsedBy != "":
 			return errJoinRefused()
 		}
 		for _, one := range j.Resources { // somebody may have enrolled for the name since the token was made
@@ -200,7 +209,7 @@ func (r *Relay) spendToken(ctx context.Context, q admin.JoinRequest) (*agentReco
 		return nil
 	})
 	if errors.Is(err, state.ErrNotFound) {
-		return nil, errJoinRefused()
+		return nil, errGuessed
 	}
 	if err != nil {
 		return nil, err

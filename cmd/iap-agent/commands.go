@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/agent"
+	"iap/internal/plaintext"
 	"iap/internal/serverlog"
 	"iap/internal/version"
 )
@@ -140,7 +141,7 @@ relay and close it again. Exit status 1 if anything fails.`,
 				if r.Problem != "" {
 					verdict, text, failed = "FAILED", r.Problem, true
 				}
-				fmt.Fprintf(c.OutOrStdout(), "%s  %-16s %s\n", verdict, r.Name, text)
+				fmt.Fprintf(c.OutOrStdout(), "%s  %-16s %s\n", verdict, r.Name, plaintext.Clean(text))
 			}
 			if failed {
 				return errors.New("not ready; see above")

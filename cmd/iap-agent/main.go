@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/admin"
+	"iap/internal/plaintext"
 	"iap/internal/version"
 )
 
@@ -29,10 +30,10 @@ func run(args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "iap-agent: "+err.Error())
+	fmt.Fprintln(os.Stderr, "iap-agent: "+plaintext.Lines(err.Error()))
 	var refused *admin.Error
 	if errors.As(err, &refused) && refused.Hint != "" {
-		fmt.Fprintln(os.Stderr, "  "+refused.Hint)
+		fmt.Fprintln(os.Stderr, "  "+plaintext.Clean(refused.Hint))
 	}
 	var usage *usageError
 	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/admin"
+	"iap/internal/plaintext"
 	"iap/internal/relay"
 )
 
@@ -197,20 +198,9 @@ func printSessions(w io.Writer, all []admin.SessionInfo) {
 		if who == "" {
 			who = s.Agent
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", s.ID, printable(who), s.Class, s.Streams, s.Started.Local().Format(time.TimeOnly))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", s.ID, plaintext.Clean(who), s.Class, s.Streams, s.Started.Local().Format(time.TimeOnly))
 	}
 	t.Flush()
-}
-
-// printable drops what could move a terminal's cursor: subjects come from
-// providers.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
-			return -1
-		}
-		return r
-	}, s)
 }
 
 func sessionsKill(o *adminOptions) *cobra.Command {

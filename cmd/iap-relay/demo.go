@@ -15,6 +15,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"iap/internal/plaintext"
 )
 
 const (
@@ -281,7 +283,7 @@ func printStream(body io.Reader) error {
 		if err := json.Unmarshal([]byte(data), &chunk); err != nil || len(chunk.Choices) == 0 {
 			continue
 		}
-		text := printable(strings.ReplaceAll(chunk.Choices[0].Delta.Content, "\n", " "))
+		text := plaintext.Clean(strings.ReplaceAll(chunk.Choices[0].Delta.Content, "\n", " "))
 		if column += len(text); column > 76 {
 			fmt.Print("\n    ")
 			text = strings.TrimLeft(text, " ")
@@ -337,5 +339,5 @@ func (s *devSystem) printHowTo(w io.Writer) {
     alice (group ml-eng) may use the model; bob and mallory may not: try it.
     The audit log is in %s.
     Ctrl-C ends everything.
-`, filepath.Join(s.dir, "you"), ctl, s.name, s.ca, ctl, devResource, ctl, devResource, printable(s.model), filepath.Join(s.dir, "relay", "audit"))
+`, filepath.Join(s.dir, "you"), ctl, s.name, s.ca, ctl, devResource, ctl, devResource, plaintext.Clean(s.model), filepath.Join(s.dir, "relay", "audit"))
 }

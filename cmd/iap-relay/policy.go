@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iap/internal/plaintext"
 	"iap/internal/relay"
 	"iap/policy"
 	"iap/policy/rego"
@@ -157,7 +158,7 @@ func printExplanation(w io.Writer, x policy.Explanation) {
 	if x.Decision.Allow {
 		verdict = "allowed by " + x.Decision.Grant
 	}
-	fmt.Fprintf(w, "%s (%s) %s\n\n", verdict, x.Decision.Reason, x.Decision.Message)
+	fmt.Fprintf(w, "%s (%s) %s\n\n", verdict, x.Decision.Reason, plaintext.Clean(x.Decision.Message))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "LINE\tGRANT\tRESULT")
 	for _, g := range x.Grants {

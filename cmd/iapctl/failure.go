@@ -40,7 +40,7 @@ const (
 var exitCodes = map[string]int{
 	"usage": exitUsage, "canceled": exitCanceled,
 
-	"login_required": exitLogin, "token_invalid": exitLogin, "pop_failed": exitLogin, "revoked": exitLogin,
+	"login_required": exitLogin, "token_unavailable": exitLogin, "token_invalid": exitLogin, "pop_failed": exitLogin, "revoked": exitLogin,
 	"session_expired": exitLogin, "refresh_refused": exitLogin, "login_canceled": exitCanceled,
 	"login_expired": exitLogin, "login_timeout": exitLogin, "login_failed": exitLogin, "login_method_blocked": exitLogin,
 

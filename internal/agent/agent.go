@@ -216,7 +216,7 @@ func (a *Agent) keep(ctx, serving context.Context, at netip.AddrPort, class tunn
 			a.serveSession(serving, s)
 		},
 		OnDown: func(err error, wait time.Duration) {
-			log.Warn("not connected to the relay", "error", err, "next_try", wait.Round(time.Millisecond))
+			log.Warn("not connected to the relay", "error", err, "next_try", wait.Round(time.Millisecond).String())
 		},
 	}
 	if err := k.Run(ctx); err != nil && ctx.Err() == nil && !a.stopping.Load() {

@@ -211,7 +211,7 @@ func (u *upstream) probeOllama(ctx context.Context, base *url.URL) (probed, erro
 }
 
 func (p *probed) add(model string) {
-	if model != "" && len(model) <= modelapi.MaxName && len(p.models) < maxModels {
+	if model != "" && len(model) <= modelapi.MaxName && !modelapi.HasControl(model) && len(p.models) < maxModels {
 		p.models = append(p.models, model)
 	}
 }

@@ -40,6 +40,7 @@ var layers = []struct {
 	{"internal/state", nil, "a store knows nothing of what it stores"},
 	{"internal/audit", nil, "a log knows nothing of who writes it"},
 	{"internal/version", nil, "everybody tells the version"},
+	{"internal/plaintext", nil, "everybody prints"},
 	{"internal/dev", []string{"internal/modelapi"}, "the development provider and model stand in for foreign servers: they share nothing with us"},
 	{"internal/profile", []string{"internal/config"}, "what iapctl remembers between runs"},
 }

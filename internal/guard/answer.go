@@ -110,6 +110,9 @@ func (x *exchange) endOf(ctx context.Context, err error) *ending {
 	}
 	var upstream *UpstreamError
 	if errors.As(err, &upstream) {
+		if upstream.Agent != "" {
+			x.agent = upstream.Agent
+		}
 		e := &ending{code: upstream.Code, status: upstream.Status, message: upstream.Message, retryAfter: upstream.RetryAfter}
 		if e.status < 400 || e.status > 599 {
 			e.status = http.StatusBadGateway
@@ -121,7 +124,7 @@ func (x *exchange) endOf(ctx context.Context, err error) *ending {
 
 // fail ends an exchange whose answer has not begun.
 func (x *exchange) fail(ctx context.Context, end *ending) {
-	if end.code == clientGone {
+	if end.code == clientGone && end.status == 0 {
 		x.settle(end.code)
 		panic(http.ErrAbortHandler) // nobody is there to be answered
 	}

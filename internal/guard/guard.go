@@ -109,6 +109,7 @@ type UpstreamError struct {
 	Status     int    // answered to the caller if nothing was sent yet; 0: 502
 	Message    string
 	RetryAfter time.Duration
+	Agent      string // that said so, if one did
 	Err        error
 }
 

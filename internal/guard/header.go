@@ -55,23 +55,33 @@ func passesToModel(name string) bool {
 // application owns its origin. What names a caller, a client address or another target is ours to say, in whatever
 // spelling: a server that folds "_" to "-" would take the one for the other.
 func (x *exchange) passesToApp(name string) bool {
-	if isHopByHop(name) || strings.IndexByte(name, '_') >= 0 {
+	if isHopByHop(name) || strings.ContainsFunc(name, func(c rune) bool {
+		return c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	}) {
 		return false
 	}
-	for _, prefix := range [...]string{"X-Iap-", "X-Forwarded-", "X-Original-", "X-Rewrite-", "X-Envoy-", "X-Real-", "X-Client-", "X-Http-Method"} {
+	for _, prefix := range identityPrefixes {
 		if strings.HasPrefix(name, prefix) {
 			return false
 		}
 	}
 	switch name {
-	case "Forwarded", "Via", "True-Client-Ip", "Cf-Connecting-Ip", "X-Method-Override", "X-Request-Id", "X-Forwarded",
-		"X-Cluster-Client-Ip", "X-Remote-User", "X-User", "Remote-User", "Content-Length", "Expect":
+	case "Forwarded", "Via", "True-Client-Ip", "X-Method-Override", "X-Request-Id", "X-Cluster-Client-Ip", "X-User", "X-Scheme", "X-Host",
+		"X-Url-Scheme", "X-Email", "X-Groups", "Content-Length", "Expect":
 		return false
 	case "Authorization", "X-Api-Key":
 		// Where it may be the key to us it is not the application's.
 		return x.caller.Via != "bearer" && (x.caller.Local == nil || x.caller.Local.KeyHash == nil)
 	}
 	return true
+}
+
+// identityPrefixes begin the headers by which proxies and identity products tell an application who calls, from where
+// and for what. An application that trusts one of them must get it from us or not at all.
+var identityPrefixes = [...]string{
+	"X-Iap-", "X-Forwarded", "X-Original-", "X-Rewrite-", "X-Envoy-", "X-Real-", "X-Client-", "X-Http-Method",
+	"X-Webauth-", "X-Auth-", "X-Authenticated-", "X-Authentik-", "X-Remote-", "Remote-", "X-Goog-", "X-Ms-", "X-Amzn-", "X-Pomerium-",
+	"X-Vouch-", "Tailscale-", "Cf-", "Impersonate-", "X-Ssl-", "Ssl-",
 }
 
 // copyResponseHeader lets the upstream's headers through to the caller.

@@ -89,7 +89,7 @@ func (s *stream) writeEnd(ctx context.Context, err error) *ending {
 
 // say writes the error event of the caller's protocol, if there is room for one and somebody to read it.
 func (s *stream) say(end *ending) *ending {
-	if end.code == clientGone || s.length >= 0 {
+	if end.code == clientGone && end.status == 0 || s.length >= 0 {
 		return end
 	}
 	if event := modelapi.StreamError(s.class, end.asError(), s.atBoundary()); event != nil {

@@ -91,6 +91,9 @@ func (h *handshake) bind(ctx context.Context, hello tunnel.Hello, peer tunnel.Pe
 		}
 		id = bound
 	}
+	if id.agent == nil && !h.relay.logins.allow(id.id(), h.relay.now()) {
+		return peer, &tunnel.Refusal{Code: tunnel.CodeOverloaded, Message: "you open sessions faster than anybody needs; wait a minute"}
+	}
 	peer.Token = id
 	err := h.relay.audit.Record(ctx, h.event(hello, id))
 	if err != nil {
@@ -145,6 +148,9 @@ func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (tim
 	cancel()
 	if live == nil {
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeSessionExpired, Message: "the session has ended"}
+	}
+	if !live.mayRefresh(r.now()) {
+		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeOverloaded, Message: "the session was renewed a moment ago"}
 	}
 	if live.identity().id() != token.Principal.ID() {
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeTokenInvalid, Message: "the fresh token belongs to somebody else"}

@@ -192,7 +192,7 @@ func (x *exchange) answer(ctx context.Context) (*guard.Response, error) {
 		return nil, err
 	}
 	if !reply.OK {
-		return nil, refusedByAgent(reply)
+		return nil, refusedByAgent(reply, x.link.agent.ID)
 	}
 	x.stream.LimitHead(maxAnswerHead)
 	response, err := http.ReadResponse(x.stream.Reader(), &http.Request{Method: x.request.Method})
@@ -259,9 +259,9 @@ func abortCode(ctx context.Context) tunnel.Code {
 }
 
 // refusedByAgent turns the agent's no into what the caller is told.
-func refusedByAgent(reply tunnel.Reply) error {
+func refusedByAgent(reply tunnel.Reply, agent string) error {
 	code := agentsCode(reply)
-	e := &guard.UpstreamError{Code: code.String(), Message: reply.Message, RetryAfter: time.Duration(reply.RetryAfterMS) * time.Millisecond}
+	e := &guard.UpstreamError{Code: code.String(), Agent: agent, Message: reply.Message, RetryAfter: time.Duration(reply.RetryAfterMS) * time.Millisecond}
 	if len(e.Message) > maxAgentText {
 		e.Message = e.Message[:maxAgentText]
 	}
@@ -278,10 +278,12 @@ func refusedByAgent(reply tunnel.Reply) error {
 	return e
 }
 
-// agentsCode is the code of an agent's no. Words that nobody knows mean a plain
-// refusal.
+// agentsCode is the code of an agent's no. What is not an agent's to say means a
+// plain refusal: it goes into the audit.
 func agentsCode(reply tunnel.Reply) tunnel.Code {
-	if code := tunnel.ParseCode(reply.Code); code != tunnel.CodeNone {
+	switch code := tunnel.ParseCode(reply.Code); code {
+	case tunnel.CodePolicyDenied, tunnel.CodeNotAnnounced, tunnel.CodeUnknownResource, tunnel.CodeUpstreamReset, tunnel.CodeUpstreamUnreachable,
+		tunnel.CodeLimitReached, tunnel.CodeOverloaded, tunnel.CodeTimeout, tunnel.CodeInternal, tunnel.CodeProtocolError:
 		return code
 	}
 	return tunnel.CodeRefused

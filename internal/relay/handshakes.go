@@ -40,30 +40,49 @@ func (h *handshakes) end(source string) {
 }
 
 const (
-	joinTries   = 10          // failed tries to join from one source in joinWindow
-	joinWindow  = time.Minute // then it has to wait
-	joinSources = 4096        // remembered; beyond it the memory starts anew
+	joinTries   = 10          // failed tries to join, by source
+	loginTries  = 240         // sessions opened, by principal: a CI identity opens two for each of many jobs
+	tryWindow   = time.Minute // in which they count
+	maxAttempts = 16 << 10    // names remembered; beyond it the memory starts anew
 )
 
-// attempts counts failures by source. The zero value is ready.
+// attempts counts by name what is bounded in a window of time. The zero value is
+// ready.
 type attempts struct {
-	mu     sync.Mutex
-	begun  time.Time      // guarded by mu
-	failed map[string]int // guarded by mu; since begun
+	mu    sync.Mutex
+	begun time.Time      // guarded by mu
+	count map[string]int // guarded by mu; since begun
 }
 
-// allowed reports whether the source may try.
+// allowed reports whether the source may try to join.
 func (a *attempts) allowed(source string, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.failed == nil || now.Sub(a.begun) >= joinWindow || len(a.failed) >= joinSources {
-		a.begun, a.failed = now, map[string]int{}
-	}
-	return a.failed[source] < joinTries
+	a.turn(now)
+	return a.count[source] < joinTries
 }
 
 func (a *attempts) fail(source string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.failed[source]++
+	a.count[source]++
+}
+
+// allow counts a session of the principal, or refuses it.
+func (a *attempts) allow(principal string, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.turn(now)
+	if a.count[principal] >= loginTries {
+		return false
+	}
+	a.count[principal]++
+	return true
+}
+
+// turn begins a new window when the old one is over. mu is held.
+func (a *attempts) turn(now time.Time) {
+	if a.count == nil || now.Sub(a.begun) >= tryWindow || len(a.count) >= maxAttempts {
+		a.begun, a.count = now, map[string]int{}
+	}
 }

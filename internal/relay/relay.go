@@ -53,7 +53,8 @@ type Relay struct {
 	refused    refused
 	line       line
 	explaining chan struct{} // one place
-	joins      attempts
+	joins      attempts      // failed tries to join, by source
+	logins     attempts      // sessions opened, by principal
 	handshakes *handshakes
 	enrolling  sync.Mutex // one enrolment at a time: two tokens may name one resource
 

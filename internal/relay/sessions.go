@@ -20,8 +20,10 @@ type session struct {
 	source string
 	who    atomic.Pointer[identity]
 	expiry atomic.Pointer[time.Timer] // of users
-	ctx    context.Context            // ends with the session; a *guard.Ended is the cause
-	end    context.CancelCauseFunc
+
+	refreshed atomic.Int64    // when, in nanoseconds of the wall clock; 0 never
+	ctx       context.Context // ends with the session; a *guard.Ended is the cause
+	end       context.CancelCauseFunc
 }
 
 // newSession is a session of id whose context ends with ctx, or when its end is
@@ -42,6 +44,16 @@ func (s *session) expireAt(t time.Time) {
 	s.expiry.Store(time.AfterFunc(time.Until(t), func() {
 		s.stop(tunnel.CodeSessionExpired, "your session has expired; run iapctl login")
 	}))
+}
+
+// mayRefresh bounds refreshes, each of which is a record and a write: a client
+// has reason for one when its token is about to end.
+func (s *session) mayRefresh(now time.Time) bool {
+	last := s.refreshed.Load()
+	if last != 0 && now.Sub(time.Unix(0, last)) < refreshPause && s.tunnel.Expires().Sub(now) > refreshPause {
+		return false
+	}
+	return s.refreshed.CompareAndSwap(last, now.UnixNano())
 }
 
 // renewUntil moves the session's end.
@@ -87,6 +99,10 @@ type sessions struct {
 
 // holding is what one principal uses over all its sessions.
 type holding struct{ sessions, streams, bulk int }
+
+// refreshPause is the least time between two refreshes of a session that is not
+// about to end.
+const refreshPause = 5 * time.Second
 
 // maxBulk bounds a principal's streams on bulk sessions: each may hold a window
 // of 4 MiB that its reader has not read.

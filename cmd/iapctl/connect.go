@@ -38,8 +38,9 @@ relay. Models listen on port 11434 if it is free; a resource keeps its port.
 It goes on while the relay or an agent restarts: requests wait up to 10 seconds
 and then get an error in the protocol they speak. The session renews itself.
 
-Only this machine and only your own processes are served. Requests that a web
-page could have caused are refused; editors and the like are known. With
+Only this machine is served, and on Linux only your own processes (elsewhere
+--local-key keeps other users out). Requests that a web page could have caused
+are refused; editors and the like are known. With
 "-- command" the command runs with OPENAI_BASE_URL and the like set, a fresh
 local key guards the port, and its exit status is returned (125 if iapctl
 itself fails).`

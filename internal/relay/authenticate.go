@@ -149,11 +149,11 @@ func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (tim
 	if live == nil {
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeSessionExpired, Message: "the session has ended"}
 	}
-	if !live.mayRefresh(r.now()) {
-		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeOverloaded, Message: "the session was renewed a moment ago"}
-	}
 	if live.identity().id() != token.Principal.ID() {
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeTokenInvalid, Message: "the fresh token belongs to somebody else"}
+	}
+	if !live.mayRefresh(r.now()) {
+		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeOverloaded, Message: "the session was renewed a moment ago"}
 	}
 	id, err := r.bindToken(ctx, s.PublicKey(), token)
 	if err != nil {

@@ -46,14 +46,19 @@ func (s *session) expireAt(t time.Time) {
 	}))
 }
 
-// mayRefresh bounds refreshes, each of which is a record and a write: a client
-// has reason for one when its token is about to end.
+// mayRefresh bounds refreshes, each of which is a record and a write: one for
+// each refreshPause, of which some may be saved up.
 func (s *session) mayRefresh(now time.Time) bool {
-	last := s.refreshed.Load()
-	if last != 0 && now.Sub(time.Unix(0, last)) < refreshPause && s.tunnel.Expires().Sub(now) > refreshPause {
-		return false
+	for {
+		last := s.refreshed.Load()
+		next := max(last, now.UnixNano()) + int64(refreshPause)
+		if next-now.UnixNano() > refreshBurst*int64(refreshPause) {
+			return false
+		}
+		if s.refreshed.CompareAndSwap(last, next) {
+			return true
+		}
 	}
-	return s.refreshed.CompareAndSwap(last, now.UnixNano())
 }
 
 // renewUntil moves the session's end.
@@ -100,9 +105,10 @@ type sessions struct {
 // holding is what one principal uses over all its sessions.
 type holding struct{ sessions, streams, bulk int }
 
-// refreshPause is the least time between two refreshes of a session that is not
-// about to end.
-const refreshPause = 5 * time.Second
+const (
+	refreshPause = 10 * time.Second // a client has reason for a refresh when its token is about to end
+	refreshBurst = 6                // refreshes that may follow each other at once
+)
 
 // maxBulk bounds a principal's streams on bulk sessions: each may hold a window
 // of 4 MiB that its reader has not read.

@@ -44,14 +44,31 @@ func (l *live) recheck(ctx context.Context, code string, whose func(*Caller) boo
 		}
 	}
 	l.mu.Unlock()
+	var workers sync.WaitGroup
+	next := make(chan *exchange)
+	for range min(recheckWorkers, len(running)) {
+		workers.Go(func() {
+			for x := range next {
+				x.recheck(ctx, code)
+			}
+		})
+	}
 	for _, x := range running {
-		d := x.askFirmly(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if !d.Allow {
-			x.cancel(&Ended{Code: code, Message: denied(d).message})
-		}
+		next <- x
+	}
+	close(next)
+	workers.Wait()
+}
+
+// recheckWorkers ask side by side, so that one answer whose policy takes its time does not hold up the end of another.
+const recheckWorkers = 16
+
+func (x *exchange) recheck(ctx context.Context, code string) {
+	if ctx.Err() != nil {
+		return
+	}
+	if d := x.askFirmly(ctx); !d.Allow && ctx.Err() == nil {
+		x.cancel(&Ended{Code: code, Message: denied(d).message})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 
 	"iap/internal/modelapi"
@@ -16,8 +17,11 @@ type stream struct {
 	class   modelapi.Class // with the framing the answer has, not the one asked for
 	length  int64          // promised; -1 if open
 	control *http.ResponseController
-	tail    [4]byte // the last bytes sent, newest last
+	tail    [len(lastEvent)]byte // the last bytes sent, newest last
 }
+
+// lastEvent ends a stream of OpenAI's protocol. Clients close their connection as soon as they have read it.
+const lastEvent = "data: [DONE]\n\n"
 
 // copy returns nil when the answer is whole. Else it has told the caller why, as far as the framing allows.
 func (s *stream) copy(ctx context.Context, body io.Reader) *ending {
@@ -89,7 +93,13 @@ func (s *stream) writeEnd(ctx context.Context, err error) *ending {
 
 // say writes the error event of the caller's protocol, if there is room for one and somebody to read it.
 func (s *stream) say(end *ending) *ending {
-	if end.code == clientGone && end.status == 0 || s.length >= 0 {
+	if end.code == clientGone && end.status == 0 {
+		if s.class.Framing == modelapi.SSE && string(s.tail[:]) == lastEvent {
+			return nil // it left with the whole answer
+		}
+		return end
+	}
+	if s.length >= 0 {
 		return end
 	}
 	if event := modelapi.StreamError(s.class, end.asError(), s.atBoundary()); event != nil {
@@ -107,9 +117,9 @@ func (s *stream) atBoundary() bool {
 	}
 	tail := string(s.tail[:])
 	if s.class.Framing == modelapi.NDJSON {
-		return tail[3] == '\n'
+		return strings.HasSuffix(tail, "\n")
 	}
-	return tail[2:] == "\n\n" || tail == "\r\n\r\n"
+	return strings.HasSuffix(tail, "\n\n") || strings.HasSuffix(tail, "\r\n\r\n")
 }
 
 func (g *Guard) smallBuffer() []byte {

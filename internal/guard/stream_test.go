@@ -347,3 +347,22 @@ func TestAbortIsVisibleOverHTTP2(t *testing.T) {
 		t.Errorf("HTTP/%d: got %q, %v", response.ProtoMajor, got, err)
 	}
 }
+
+func TestClientThatLeavesWithTheWholeAnswerCompletedIt(t *testing.T) {
+	for last, want := range map[string]string{"data: [DONE]\n\n": "completed", "data: {}\n\n": "client_gone"} {
+		s := newScript()
+		f := newFixture(t, streaming(s, "text/event-stream"))
+		response := f.do(f.request("POST", "/v1/chat/completions", `{"model":"phi3","stream":true,"messages":[]}`))
+		s.pieces <- last
+		if _, err := io.ReadFull(response.Body, make([]byte, len(last))); err != nil {
+			t.Fatal(err)
+		}
+		if err := response.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-s.closed
+		if o := f.outcome(); o.Ended != want {
+			t.Errorf("left after %q: %s, want %s", last, o.Ended, want)
+		}
+	}
+}

@@ -14,15 +14,20 @@ func (r *Relay) ask(ctx context.Context, id *identity, res policy.Resource, acti
 	if id.agent != nil {
 		return policy.Decision{Reason: policy.ReasonNoGrant, Message: "agents open no streams"}
 	}
-	leave, ok := r.line.enter(ctx, id.id())
-	if !ok {
-		return policy.Decision{Reason: policy.ReasonPolicyTimeout, Message: "the request ended before the policy was asked"}
+	if ctx.Value(recheckKey{}) == nil { // what takes rights away stands in nobody's queue
+		leave, ok := r.line.enter(ctx, id.id())
+		if !ok {
+			return policy.Decision{Reason: policy.ReasonPolicyTimeout, Message: "the request ended before the policy was asked"}
+		}
+		defer leave()
 	}
-	defer leave()
 	return r.policy.Decide(ctx, policy.Input{
 		Principal: id.policy, Resource: res, Action: action, Model: model, Egress: egress, Via: via, Now: r.now(),
 	})
 }
+
+// recheckKey marks the context of questions about what is running.
+type recheckKey struct{}
 
 // decide answers the guard for each request.
 func (r *Relay) decide(ctx context.Context, q guard.Question) guard.Decision {

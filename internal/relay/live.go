@@ -77,18 +77,20 @@ func (l *liveStreams) list() []*liveStream {
 
 // recheckAll asks the policy again about everything that runs, after a reload.
 func (r *Relay) recheckAll(ctx context.Context) {
-	r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String(), nil)
+	ctx = context.WithValue(ctx, recheckKey{}, true)
 	for _, s := range r.live.list() {
 		r.recheckTCP(ctx, s)
 	}
+	r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String(), nil)
 }
 
 // recheck does the same for one session, whose principal's claims changed.
 func (r *Relay) recheck(s *session) {
-	r.guard.Recheck(r.ctx, tunnel.CodePolicyChanged.String(), func(c *guard.Caller) bool { return c.Value == s })
+	ctx := context.WithValue(r.ctx, recheckKey{}, true)
+	r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String(), func(c *guard.Caller) bool { return c.Value == s })
 	for _, one := range r.live.list() {
 		if one.session == s {
-			r.recheckTCP(r.ctx, one)
+			r.recheckTCP(ctx, one)
 		}
 	}
 }

@@ -63,9 +63,14 @@ relay's own user may; every call is in the audit log as local:root.`,
 	agents.AddCommand(agentsLs(o), agentsToken(o), agentsRevoke(o))
 	sessions := &cobra.Command{Use: "sessions", Short: "List and kill sessions"}
 	sessions.AddCommand(sessionsLs(o), sessionsKill(o))
+	principals := &cobra.Command{Use: "principals", Short: "Revoke and restore people and programs"}
+	principals.AddCommand(
+		principalAct(o, "revoke", "Refuse every key and token of a principal and end its sessions", (*admin.Client).RevokePrincipal),
+		principalAct(o, "restore", "Take a revocation back", (*admin.Client).RestorePrincipal),
+	)
 	policies := &cobra.Command{Use: "policy", Short: "Reload the policy"}
 	policies.AddCommand(policyReload(o))
-	c.AddCommand(agents, sessions, policies, adminStatus(o))
+	c.AddCommand(agents, sessions, principals, policies, adminStatus(o))
 	return c
 }
 
@@ -211,6 +216,19 @@ func sessionsKill(o *adminOptions) *cobra.Command {
 			}
 			return printOr(c.OutOrStdout(), o.output, map[string]string{"killed": args[0]}, func(w io.Writer) {
 				fmt.Fprintf(w, "%s has ended. Its user must log in again.\n", args[0])
+			})
+		})
+	}}
+}
+
+func principalAct(o *adminOptions, verb, short string, act func(*admin.Client, context.Context, string) error) *cobra.Command {
+	return &cobra.Command{Use: verb + " ISSUER/SUBJECT", Short: short, Args: oneArg, RunE: func(c *cobra.Command, args []string) error {
+		return o.call(c, func(ctx context.Context, client *admin.Client) error {
+			if err := act(client, ctx, args[0]); err != nil {
+				return err
+			}
+			return printOr(c.OutOrStdout(), o.output, map[string]string{verb + "d": args[0]}, func(w io.Writer) {
+				fmt.Fprintf(w, "%s is %sd.\n", plaintext.Clean(args[0]), verb)
 			})
 		})
 	}}

@@ -50,6 +50,16 @@ func (b *backend) KillSession(_ context.Context, id string) error {
 	b.last = "kill " + id
 	return b.err
 }
+
+func (b *backend) RevokePrincipal(_ context.Context, id string) error {
+	b.last = "revoke principal " + id
+	return b.err
+}
+
+func (b *backend) RestorePrincipal(_ context.Context, id string) error {
+	b.last = "restore principal " + id
+	return b.err
+}
 func (b *backend) ReloadPolicy(context.Context) (string, error) { return "rev-1", b.err }
 
 var (
@@ -98,6 +108,12 @@ func TestBothEndsSpeakTheSameDocuments(t *testing.T) {
 		}
 		if err := operator.KillSession(ctx, id); err != nil || b.last != "kill "+id {
 			t.Errorf("kill %q: %q, %v", id, b.last, err)
+		}
+		if err := operator.RevokePrincipal(ctx, id); err != nil || b.last != "revoke principal "+id {
+			t.Errorf("revoke %q: %q, %v", id, b.last, err)
+		}
+		if err := operator.RestorePrincipal(ctx, id); err != nil || b.last != "restore principal "+id {
+			t.Errorf("restore %q: %q, %v", id, b.last, err)
 		}
 	}
 }
@@ -174,7 +190,7 @@ func TestUserAPIHasNoOperatorsCalls(t *testing.T) {
 	_, agents := c.Agents(t.Context())
 	_, token := c.CreateJoinToken(t.Context(), NewJoinToken{})
 	_, reload := c.ReloadPolicy(t.Context())
-	for i, err := range []error{status, agents, token, reload, c.RevokeAgent(t.Context(), "x"), c.KillSession(t.Context(), "x")} {
+	for i, err := range []error{status, agents, token, reload, c.RevokeAgent(t.Context(), "x"), c.KillSession(t.Context(), "x"), c.RevokePrincipal(t.Context(), "x")} {
 		var e *Error
 		if !errors.As(err, &e) || e.Code != "not_found" {
 			t.Errorf("call %d: %v", i, err)

@@ -91,6 +91,19 @@ func (c *Client) KillSession(ctx context.Context, id string) error {
 	return err
 }
 
+// RevokePrincipal refuses every key and token of the principal until
+// RestorePrincipal, and ends its sessions.
+func (c *Client) RevokePrincipal(ctx context.Context, id string) error {
+	_, err := post[struct{}](ctx, c, "/v1/admin/principals/"+url.PathEscape(id)+"/revoke", nil)
+	return err
+}
+
+// RestorePrincipal takes a revocation back.
+func (c *Client) RestorePrincipal(ctx context.Context, id string) error {
+	_, err := post[struct{}](ctx, c, "/v1/admin/principals/"+url.PathEscape(id)+"/restore", nil)
+	return err
+}
+
 // ReloadPolicy reads the policy files again and returns the new revision.
 func (c *Client) ReloadPolicy(ctx context.Context) (string, error) {
 	reply, err := post[struct {

@@ -27,6 +27,8 @@ type OperatorBackend interface {
 	CreateJoinToken(ctx context.Context, t NewJoinToken) (JoinTokenCreated, error)
 	RevokeAgent(ctx context.Context, id string) error
 	KillSession(ctx context.Context, id string) error
+	RevokePrincipal(ctx context.Context, id string) error
+	RestorePrincipal(ctx context.Context, id string) error
 	ReloadPolicy(ctx context.Context) (revision string, err error)
 }
 
@@ -48,6 +50,8 @@ func OperatorHandler(b OperatorBackend) http.Handler {
 	mux.HandleFunc("POST /v1/admin/agents/token", answerBody(b.CreateJoinToken))
 	mux.HandleFunc("POST /v1/admin/agents/{id}/revoke", act(b.RevokeAgent))
 	mux.HandleFunc("POST /v1/admin/sessions/{id}/kill", act(b.KillSession))
+	mux.HandleFunc("POST /v1/admin/principals/{id}/revoke", act(b.RevokePrincipal))
+	mux.HandleFunc("POST /v1/admin/principals/{id}/restore", act(b.RestorePrincipal))
 	mux.HandleFunc("POST /v1/admin/policy/reload", answer(func(ctx context.Context) (map[string]string, error) {
 		revision, err := b.ReloadPolicy(ctx)
 		return map[string]string{"revision": revision}, err

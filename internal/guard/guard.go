@@ -164,6 +164,9 @@ func (g *Guard) Handler(res Resource, caller *Caller) http.Handler {
 	return &handler{guard: g, resource: res, caller: caller}
 }
 
+// End ends every running answer of the callers named by whose, with why as the last word.
+func (g *Guard) End(whose func(*Caller) bool, why *Ended) { g.live.end(whose, why) }
+
 // Recheck asks Decide anew for every request whose answer is running, or those of the callers named by whose, and ends
 // the ones no longer allowed. Call it when the policy or the rights of somebody changed. If ctx ends first nothing more
 // is asked and nothing ended.

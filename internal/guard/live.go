@@ -60,6 +60,17 @@ func (l *live) recheck(ctx context.Context, code string, whose func(*Caller) boo
 	workers.Wait()
 }
 
+// end ends every running exchange of the callers named by whose.
+func (l *live) end(whose func(*Caller) bool, why *Ended) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for x := range l.known {
+		if whose(x.caller) {
+			x.cancel(why)
+		}
+	}
+}
+
 // recheckWorkers ask side by side, so that one answer whose policy takes its time does not hold up the end of another.
 const recheckWorkers = 16
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"iap/internal/admin"
 	"iap/internal/audit"
@@ -254,6 +255,45 @@ func (a *operatorAPI) KillSession(ctx context.Context, id string) error {
 	}
 	return nil
 }
+
+// RevokePrincipal takes a principal as whoami prints it, issuer/subject. It need
+// not have been seen yet.
+func (a *operatorAPI) RevokePrincipal(ctx context.Context, id string) error {
+	if !a.relay.isPrincipal(id) {
+		return badRequest(fmt.Sprintf("principal %q is not of the form ISSUER/SUBJECT with an issuer of relay.yaml", id))
+	}
+	err := a.relay.revokePrincipal(ctx, id)
+	if recordErr := a.did(ctx, "iap:principals.revoke", id); recordErr != nil {
+		a.relay.log.Error("record admin act", "error", recordErr)
+	}
+	if err != nil {
+		return stateUnavailable(err)
+	}
+	return nil
+}
+
+func (a *operatorAPI) RestorePrincipal(ctx context.Context, id string) error {
+	if err := a.did(ctx, "iap:principals.restore", id); err != nil {
+		return auditUnavailable()
+	}
+	err := a.relay.restorePrincipal(ctx, id)
+	if errors.Is(err, state.ErrNotFound) {
+		return &admin.Error{Status: http.StatusNotFound, Code: "unknown_principal", Message: fmt.Sprintf("%q is not revoked", id)}
+	}
+	if err != nil {
+		return stateUnavailable(err)
+	}
+	return nil
+}
+
+// isPrincipal reports whether id can be a principal of this relay.
+func (r *Relay) isPrincipal(id string) bool {
+	issuer, subject, ok := strings.Cut(id, "/")
+	return ok && subject != "" && len(id) <= maxPrincipal && slices.Contains(r.cfg.issuerNames(), issuer)
+}
+
+// maxPrincipal is an alias and a subject, with room.
+const maxPrincipal = 400
 
 func (a *operatorAPI) ReloadPolicy(ctx context.Context) (string, error) {
 	if err := a.did(ctx, "iap:policy.reload", ""); err != nil {

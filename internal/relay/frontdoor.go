@@ -12,6 +12,7 @@ import (
 	"iap/internal/audit"
 	"iap/internal/guard"
 	"iap/internal/modelapi"
+	"iap/tunnel"
 )
 
 // serveFrontDoor serves /r/RESOURCE/… to whoever holds a bearer token: model
@@ -73,6 +74,9 @@ func (r *Relay) bearer(ctx context.Context, q *http.Request, source string) (*id
 		return nil, err
 	}
 	id := newIdentity(token)
+	if r.checkPrincipal(id.id()) != nil {
+		return nil, &auth.TokenError{Code: tunnel.CodeRevoked.String(), Public: "your access was revoked by an administrator"}
+	}
 	id.principal.Binding = auth.BindingNone
 	id.policy = policyPrincipal(id.principal)
 	return id, nil

@@ -5,10 +5,12 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"iap/auth"
+	"iap/internal/guard"
 	"iap/internal/state"
 	"iap/tunnel"
 )
@@ -33,6 +35,12 @@ func (r *refused) add(id string) {
 	r.ids[id] = true
 }
 
+func (r *refused) drop(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.ids, id)
+}
+
 func (r *refused) has(id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -43,7 +51,7 @@ func (r *refused) has(id string) bool {
 // refused since the start.
 func (r *Relay) killed(s *session) bool {
 	id := s.identity()
-	return r.refused.has(auth.KeyID(s.tunnel.PublicKey())) || id.token != nil && r.refused.has(tokenPlace(id.token))
+	return r.refused.has(auth.KeyID(s.tunnel.PublicKey())) || r.refused.has(keyPrincipal+id.id()) || id.token != nil && r.refused.has(tokenPlace(id.token))
 }
 
 // tokenPlace is where the state keeps whom a token belongs to.
@@ -87,6 +95,51 @@ func (r *Relay) checkWorkload(ctx context.Context, token *auth.Token) error {
 		return stateRefusal(err)
 	}
 	return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "this token was refused by an administrator"}
+}
+
+// loadRevocations brings the revoked principals back into memory.
+func (r *Relay) loadRevocations(ctx context.Context) error {
+	all, err := list[revocation](ctx, r.store, keyPrincipal)
+	if err != nil {
+		return fmt.Errorf("read revoked principals: %w", err)
+	}
+	for _, one := range all {
+		r.refused.add(keyPrincipal + one.Principal)
+	}
+	return nil
+}
+
+// revokePrincipal refuses every key and token of the principal until it is
+// restored, and ends what runs: first in memory.
+func (r *Relay) revokePrincipal(ctx context.Context, id string) error {
+	r.refused.add(keyPrincipal + id)
+	const message = "your access was revoked by an administrator"
+	for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil && s.identity().id() == id }) {
+		s.stop(tunnel.CodeRevoked, message)
+	}
+	r.guard.End(func(c *guard.Caller) bool { return c.Principal == id }, &guard.Ended{Code: tunnel.CodeRevoked.String(), Message: message})
+	err := save(ctx, r.store, keyPrincipal+id, 0, revocation{id, r.now().UTC()}, time.Time{})
+	if errors.Is(err, state.ErrConflict) { // revoked before
+		return nil
+	}
+	return err
+}
+
+// restorePrincipal takes a revocation back, first where it would come back from.
+func (r *Relay) restorePrincipal(ctx context.Context, id string) error {
+	if err := r.store.Delete(ctx, keyPrincipal+id, -1); err != nil {
+		return err
+	}
+	r.refused.drop(keyPrincipal + id)
+	return nil
+}
+
+// checkPrincipal refuses whom an administrator revoked.
+func (r *Relay) checkPrincipal(id string) error {
+	if r.refused.has(keyPrincipal + id) {
+		return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "your access was revoked by an administrator"}
+	}
+	return nil
 }
 
 // refuseKeyOf is the refusal of a key that was killed in memory only.

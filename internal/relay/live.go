@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"sync"
+	"time"
 
 	"iap/internal/guard"
 	"iap/policy"
@@ -82,6 +83,38 @@ func (r *Relay) recheckAll(ctx context.Context) {
 		r.recheckTCP(ctx, s)
 	}
 	r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String(), nil)
+}
+
+const (
+	stateProbe = 10 * time.Second // between two looks at the store
+	stateLimit = 5 * time.Minute  // without it revocations may have been missed
+)
+
+// watchState ends the users' sessions when the store has been away for too long:
+// what it would have told of revocations is not known.
+func (r *Relay) watchState() {
+	tick := time.NewTicker(stateProbe)
+	defer tick.Stop()
+	seen := r.now()
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if _, err := r.store.List(r.ctx, keyPrincipal, "", 1); err == nil {
+			seen = r.now()
+			continue
+		}
+		away := r.now().Sub(seen)
+		r.log.Error("state is away", "for", away.String())
+		if away < stateLimit {
+			continue
+		}
+		for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil }) {
+			s.stop(tunnel.CodeStateUnavailable, "the relay has lost its database")
+		}
+	}
 }
 
 // recheck does the same for one session, whose principal's claims changed.

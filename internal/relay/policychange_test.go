@@ -255,3 +255,36 @@ func TestRefreshedTokenWithoutTheGroupEndsWhatTheGroupAllowed(t *testing.T) {
 		t.Errorf("%+v, %v", reply, err)
 	}
 }
+
+func TestRevokedPrincipalIsCutAndStaysOutUntilRestored(t *testing.T) {
+	r := startRunning(t)
+	must(t, r.s.admin.RevokePrincipal(within(t), "corp/alice"))
+	r.alice.cut(t, tunnel.CodeRevoked)
+	await(t, r.alice.session.Done(), "alice's session ends")
+	r.whole(t, r.bob)
+	// A new login, with a new key and a new token, changes nothing.
+	refused := func(when string) {
+		t.Helper()
+		_, err := r.s.user(nil).present(tunnel.Interactive, r.s.user(nil).token())
+		if tunnel.CodeOf(err) != tunnel.CodeRevoked {
+			t.Errorf("%s: got %v", when, err)
+		}
+		if answer, body := r.s.ask("/r/phi3/v1/models", r.s.bearer(nil)); answer.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "revoked") {
+			t.Errorf("%s, at the front door: %d %s", when, answer.StatusCode, body)
+		}
+	}
+	refused("after the revocation")
+	must(t, r.s.end())
+	r.s.start()
+	refused("after a restart")
+	must(t, r.s.admin.RestorePrincipal(within(t), "corp/alice"))
+	r.s.user(nil).open(tunnel.Interactive)
+	for _, id := range []string{"alice", "nobody/alice", "corp/"} {
+		if err := r.s.admin.RevokePrincipal(within(t), id); err == nil {
+			t.Errorf("%q was revoked", id)
+		}
+	}
+	if err := r.s.admin.RestorePrincipal(within(t), "corp/bob"); err == nil {
+		t.Error("who was not revoked was restored")
+	}
+}

@@ -160,6 +160,9 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 	r.closers = append(r.closers, r.verifier.Close)
 	r.sessions = newSessions(r.cfg.Sessions.SessionsPerPrincipal, r.cfg.Sessions.StreamsPerPrincipal)
 	r.agents = newAgents()
+	if err := r.loadRevocations(ctx); err != nil {
+		return err
+	}
 	r.explaining = make(chan struct{}, 1)
 	r.handshakes = newHandshakes(r.cfg.Sessions.Handshakes, r.cfg.perSource(maxShaking))
 	records, err := list[agentRecord](ctx, r.store, keyAgent)
@@ -237,6 +240,7 @@ func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
 	}
 	serve("serve streams", func() error { return r.streams.http.Serve(r.streams) })
 	serve("serve admin socket", r.admin.serve)
+	serve("watch state", func() error { r.watchState(); return nil })
 	serve("watch policy", func() error { return r.policy.Watch(r.ctx, r.policyReloaded) })
 	serve("serve "+r.listener.Addr().String(), func() error { return r.public.ServeTLS(r.listener, "", "") })
 	r.log.Info("relay is up", "name", r.cfg.Name, "listen", r.listener.Addr().String(), "policy", r.policy.Revision(), "version", version.String())

@@ -17,6 +17,8 @@ const (
 	keyJoin  = "join/"  // + token id: joinRecord
 	keyToken = "token/" // + issuer/payload hash: id of the key that presented it first
 	keyKey   = "key/"   // + key id: keyRecord
+
+	keyPrincipal = "principal/" // + principal id: revocation; there while it holds
 )
 
 // agentRecord is an enrolled agent.
@@ -46,6 +48,12 @@ type keyRecord struct {
 	AuthTime time.Time `json:"auth_time"`
 	MFA      string    `json:"mfa,omitempty"` // source that asserted it at login
 	Killed   bool      `json:"killed,omitempty"`
+}
+
+// revocation is a principal that was revoked.
+type revocation struct {
+	Principal string    `json:"principal"`
+	At        time.Time `json:"at"`
 }
 
 // load reads the value at key.

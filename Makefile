@@ -12,10 +12,11 @@ help: ## list the targets
 build: ## build iapctl, iap-agent and iap-relay into bin/, static
 	$(STATIC) -o bin/ ./cmd/...
 
-test: deps ## run every test with the race detector, then prove the other platforms build
+test: deps ## run every test with the race detector, fuzz briefly, prove that the other platforms build
 	$(GO) vet ./...
-	$(GO) test -race -timeout 12m ./...
 	$(MAKE) --no-print-directory cross
+	FUZZTIME=2000x .ci/fuzz
+	$(GO) test -race -timeout 12m ./...
 
 demo: build ## run everything on loopback and stream one answer (MODEL_URL=http://127.0.0.1:11434 for your own model server)
 	bin/iap-relay dev --demo $(if $(MODEL_URL),--model-url '$(MODEL_URL)')

@@ -15,6 +15,7 @@ import (
 
 	"iap/internal/agent"
 	"iap/internal/plaintext"
+	"iap/internal/servercmd"
 	"iap/internal/serverlog"
 	"iap/internal/version"
 )
@@ -30,14 +31,14 @@ func runCommand() *cobra.Command {
 	var file, format string
 	var verbose bool
 	c := &cobra.Command{
-		Use: "run", Short: "Keep the tunnel to the relay and serve the resources", Args: noArgs,
+		Use: "run", Short: "Keep the tunnel to the relay and serve the resources", Args: servercmd.NoArgs,
 		Long: `Run the agent. It dials out, reconnects by itself and listens on no port.
 SIGTERM and Ctrl-C let running answers finish for up to 30 seconds.`,
 		Example: "  iap-agent run --config /etc/iap/agent.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			log, err := serverlog.New(os.Stderr, format, verbose)
 			if err != nil {
-				return &usageError{err}
+				return servercmd.Usage(err)
 			}
 			cfg, err := agent.LoadConfig(file)
 			if err != nil {
@@ -70,7 +71,7 @@ to read it from standard input, which keeps it out of the process list.`,
   echo "$TOKEN" | iap-agent join - --upstream phi3=http://127.0.0.1:11434`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return &usageError{errors.New("join takes one argument, the join token; see iap-agent join --help")}
+				return servercmd.Usage(errors.New("join takes one argument, the join token; see iap-agent join --help"))
 			}
 			return nil
 		},
@@ -80,7 +81,7 @@ to read it from standard input, which keeps it out of the process list.`,
 				return err
 			}
 			if o.Upstreams, err = parseUpstreams(upstreams); err != nil {
-				return &usageError{err}
+				return servercmd.Usage(err)
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), joinTimeout)
 			defer cancel()
@@ -129,7 +130,7 @@ func parseUpstreams(list []string) (map[string]string, error) {
 func checkCommand() *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "check", Short: "Check configuration, upstreams and the way to the relay", Args: noArgs,
+		Use: "check", Short: "Check configuration, upstreams and the way to the relay", Args: servercmd.NoArgs,
 		Long: `Read what "run" reads, ask each upstream who it is, and open a session to the
 relay and close it again. Exit status 1 if anything fails.`,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -155,18 +156,11 @@ relay and close it again. Exit status 1 if anything fails.`,
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: noArgs,
+		Use: "version", Short: "Print the version", Args: servercmd.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			v := version.Current()
 			fmt.Fprintf(c.OutOrStdout(), "iap-agent %s (%s, %s)\n", v.Version, v.Go, v.Platform)
 			return nil
 		},
 	}
-}
-
-func noArgs(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return &usageError{fmt.Errorf("%s takes no argument %q; see %s --help", c.CommandPath(), args[0], c.CommandPath())}
-	}
-	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"iap/internal/admin"
 	"iap/internal/plaintext"
 	"iap/internal/relay"
+	"iap/internal/servercmd"
 )
 
 const adminTimeout = 20 * time.Second
@@ -75,7 +76,7 @@ relay's own user may; every call is in the audit log as local:root.`,
 }
 
 func agentsLs(o *adminOptions) *cobra.Command {
-	return &cobra.Command{Use: "ls", Short: "List the enrolled agents", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "ls", Short: "List the enrolled agents", Args: servercmd.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		return o.call(c, func(ctx context.Context, client *admin.Client) error {
 			all, err := client.Agents(ctx)
 			if err != nil {
@@ -116,7 +117,7 @@ func agentsToken(o *adminOptions) *cobra.Command {
 	var q admin.NewJoinToken
 	var resources, labels []string
 	c := &cobra.Command{
-		Use: "token --name AGENT --resource NAME=KIND…", Short: "Make a single-use join token for a new agent", Args: noArgs,
+		Use: "token --name AGENT --resource NAME=KIND…", Short: "Make a single-use join token for a new agent", Args: servercmd.NoArgs,
 		Long: `Make a token with which one agent can enrol once. It names the resources the
 agent may serve: model (a model server), http (any web server) or tcp.`,
 		Example: `  iap-relay admin agents token --name gpu-1 --resource phi3=model
@@ -124,7 +125,7 @@ agent may serve: model (a model server), http (any web server) or tcp.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
 			if q.Resources, err = parseResources(resources, labels); err != nil {
-				return &usageError{err}
+				return servercmd.Usage(err)
 			}
 			return o.call(c, func(ctx context.Context, client *admin.Client) error {
 				created, err := client.CreateJoinToken(ctx, q)
@@ -173,7 +174,7 @@ func parseResources(resources, labels []string) ([]admin.JoinResource, error) {
 }
 
 func agentsRevoke(o *adminOptions) *cobra.Command {
-	return &cobra.Command{Use: "revoke ID", Short: "Refuse an agent from now on and cut its sessions", Args: oneArg, RunE: func(c *cobra.Command, args []string) error {
+	return &cobra.Command{Use: "revoke ID", Short: "Refuse an agent from now on and cut its sessions", Args: servercmd.OneArg, RunE: func(c *cobra.Command, args []string) error {
 		return o.call(c, func(ctx context.Context, client *admin.Client) error {
 			if err := client.RevokeAgent(ctx, args[0]); err != nil {
 				return err
@@ -184,7 +185,7 @@ func agentsRevoke(o *adminOptions) *cobra.Command {
 }
 
 func sessionsLs(o *adminOptions) *cobra.Command {
-	return &cobra.Command{Use: "ls", Short: "List the live sessions", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "ls", Short: "List the live sessions", Args: servercmd.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		return o.call(c, func(ctx context.Context, client *admin.Client) error {
 			st, err := client.AdminStatus(ctx)
 			if err != nil {
@@ -209,7 +210,7 @@ func printSessions(w io.Writer, all []admin.SessionInfo) {
 }
 
 func sessionsKill(o *adminOptions) *cobra.Command {
-	return &cobra.Command{Use: "kill ID", Short: "End a session; its login is refused from now on", Args: oneArg, RunE: func(c *cobra.Command, args []string) error {
+	return &cobra.Command{Use: "kill ID", Short: "End a session; its login is refused from now on", Args: servercmd.OneArg, RunE: func(c *cobra.Command, args []string) error {
 		return o.call(c, func(ctx context.Context, client *admin.Client) error {
 			if err := client.KillSession(ctx, args[0]); err != nil {
 				return err
@@ -222,7 +223,7 @@ func sessionsKill(o *adminOptions) *cobra.Command {
 }
 
 func principalAct(o *adminOptions, verb, short string, act func(*admin.Client, context.Context, string) error) *cobra.Command {
-	return &cobra.Command{Use: verb + " ISSUER/SUBJECT", Short: short, Args: oneArg, RunE: func(c *cobra.Command, args []string) error {
+	return &cobra.Command{Use: verb + " ISSUER/SUBJECT", Short: short, Args: servercmd.OneArg, RunE: func(c *cobra.Command, args []string) error {
 		return o.call(c, func(ctx context.Context, client *admin.Client) error {
 			if err := act(client, ctx, args[0]); err != nil {
 				return err
@@ -235,7 +236,7 @@ func principalAct(o *adminOptions, verb, short string, act func(*admin.Client, c
 }
 
 func policyReload(o *adminOptions) *cobra.Command {
-	return &cobra.Command{Use: "reload", Short: "Read the policy files again", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "reload", Short: "Read the policy files again", Args: servercmd.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		return o.call(c, func(ctx context.Context, client *admin.Client) error {
 			revision, err := client.ReloadPolicy(ctx)
 			if err != nil {
@@ -247,7 +248,7 @@ func policyReload(o *adminOptions) *cobra.Command {
 }
 
 func adminStatus(o *adminOptions) *cobra.Command {
-	return &cobra.Command{Use: "status", Short: "Tell how the relay is", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "status", Short: "Tell how the relay is", Args: servercmd.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		return o.call(c, func(ctx context.Context, client *admin.Client) error {
 			st, err := client.AdminStatus(ctx)
 			if err != nil {
@@ -259,11 +260,4 @@ func adminStatus(o *adminOptions) *cobra.Command {
 			})
 		})
 	}}
-}
-
-func oneArg(c *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return &usageError{fmt.Errorf("%s takes one argument; see %s --help", c.CommandPath(), c.CommandPath())}
-	}
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/relay"
+	"iap/internal/servercmd"
 )
 
 const checkTimeout = 10 * time.Second
@@ -17,7 +18,7 @@ const checkTimeout = 10 * time.Second
 func checkCommand() *cobra.Command {
 	var file, output string
 	c := &cobra.Command{
-		Use: "check", Short: "Check configuration, certificate, policy and providers", Args: noArgs,
+		Use: "check", Short: "Check configuration, certificate, policy and providers", Args: servercmd.NoArgs,
 		Long: `Read everything that "run" reads, change nothing, and say what is wrong and
 where. Exit status 1 if the relay could not start or nobody could log in.`,
 		Example: "  iap-relay check --config /etc/iap/relay.yaml",

@@ -19,6 +19,7 @@ import (
 	"iap/internal/agent"
 	"iap/internal/dev"
 	"iap/internal/relay"
+	"iap/internal/servercmd"
 	"iap/internal/serverlog"
 )
 
@@ -40,7 +41,7 @@ type devOptions struct {
 func devCommand() *cobra.Command {
 	var o devOptions
 	c := &cobra.Command{
-		Use: "dev", Short: "Run the whole system on loopback, for trying and testing", Args: noArgs,
+		Use: "dev", Short: "Run the whole system on loopback, for trying and testing", Args: servercmd.NoArgs,
 		Long: `Run identity provider, relay, agent and a small demo model in one process, on
 loopback only, with the real protocols between them. For development: its
 provider lets anybody in.`,
@@ -48,7 +49,7 @@ provider lets anybody in.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			log, err := serverlog.New(os.Stderr, o.format, o.verbose)
 			if err != nil {
-				return &usageError{err}
+				return servercmd.Usage(err)
 			}
 			if o.demo && !o.verbose {
 				log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
@@ -287,10 +288,10 @@ func loopbackOnly(addresses ...string) error {
 	for _, a := range addresses {
 		host, _, err := net.SplitHostPort(a)
 		if err != nil {
-			return &usageError{fmt.Errorf("%q is no address: write 127.0.0.1:8443", a)}
+			return servercmd.Usage(fmt.Errorf("%q is no address: write 127.0.0.1:8443", a))
 		}
 		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			return &usageError{fmt.Errorf("%q is not loopback: the development system lets anybody in", a)}
+			return servercmd.Usage(fmt.Errorf("%q is not loopback: the development system lets anybody in", a))
 		}
 	}
 	return nil

@@ -9,19 +9,20 @@ import (
 
 	"iap/internal/config"
 	"iap/internal/relay"
+	"iap/internal/servercmd"
 )
 
 func initCommand() *cobra.Command {
 	var s relay.Setup
 	c := &cobra.Command{
-		Use: "init --name NAME --issuer URL --client-id ID", Short: "Write a first relay.yaml and grants.yaml", Args: noArgs,
+		Use: "init --name NAME --issuer URL --client-id ID", Short: "Write a first relay.yaml and grants.yaml", Args: servercmd.NoArgs,
 		Long: `Write a commented relay.yaml and grants.yaml and print the next commands.
 Existing files are never overwritten.`,
 		Example: `  iap-relay init --name iap.example.com --client-id iap \
       --issuer https://keycloak.example.com/realms/corp`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if s.Name == "" || s.Issuer == "" || s.ClientID == "" {
-				return &usageError{errors.New("--name, --issuer and --client-id are all needed; see iap-relay init --help")}
+				return servercmd.Usage(errors.New("--name, --issuer and --client-id are all needed; see iap-relay init --help"))
 			}
 			file, err := s.Write()
 			if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"iap/internal/plaintext"
 	"iap/internal/relay"
+	"iap/internal/servercmd"
 	"iap/policy"
 	"iap/policy/rego"
 )
@@ -39,7 +40,7 @@ func policyConfig(file string) (rego.Config, error) {
 
 func policyCheck(file *string) *cobra.Command {
 	return &cobra.Command{
-		Use: "check", Short: "Say whether grants and modules can be loaded", Args: noArgs,
+		Use: "check", Short: "Say whether grants and modules can be loaded", Args: servercmd.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := policyConfig(*file)
 			if err != nil {
@@ -105,7 +106,7 @@ func printTests(w io.Writer, results []rego.TestResult) {
 func policyExplain(file *string) *cobra.Command {
 	var output, inputFile string
 	c := &cobra.Command{
-		Use: "explain --input FILE", Short: "Decide one question and show how each grant fared", Args: noArgs,
+		Use: "explain --input FILE", Short: "Decide one question and show how each grant fared", Args: servercmd.NoArgs,
 		Long: `Read a policy input as JSON (- for standard input) and decide it:
 
   {"principal": {"issuer": "corp", "subject": "8a7f3c", "groups": ["ml-eng"]},

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/relay"
+	"iap/internal/servercmd"
 	"iap/internal/serverlog"
 	"iap/internal/version"
 )
@@ -23,14 +24,14 @@ func runCommand() *cobra.Command {
 	var file, format string
 	var verbose bool
 	c := &cobra.Command{
-		Use: "run", Short: "Run the relay until it is told to stop", Args: noArgs,
+		Use: "run", Short: "Run the relay until it is told to stop", Args: servercmd.NoArgs,
 		Long: `Run the relay. SIGTERM and Ctrl-C drain: no new streams, running answers may
 finish. A second signal ends them. SIGHUP reads certificate and policy again.`,
 		Example: "  iap-relay run --config /etc/iap/relay.yaml",
 		RunE: func(c *cobra.Command, _ []string) error {
 			log, err := serverlog.New(os.Stderr, format, verbose)
 			if err != nil {
-				return &usageError{err}
+				return servercmd.Usage(err)
 			}
 			return serve(c.Context(), file, log)
 		},
@@ -107,7 +108,7 @@ func stopSignals(ctx context.Context) (stop context.Context, force <-chan struct
 func versionCommand() *cobra.Command {
 	var output string
 	c := &cobra.Command{
-		Use: "version", Short: "Print the version", Args: noArgs,
+		Use: "version", Short: "Print the version", Args: servercmd.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			v := version.Current()
 			return printOr(c.OutOrStdout(), output, v, func(w io.Writer) {
@@ -134,13 +135,5 @@ func printOr(w io.Writer, output string, v any, text func(io.Writer)) error {
 		e.SetIndent("", "  ")
 		return e.Encode(v)
 	}
-	return &usageError{fmt.Errorf("--output: %q is neither text nor json", output)}
-}
-
-// noArgs refuses arguments in our own words.
-func noArgs(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return &usageError{fmt.Errorf("%s takes no argument %q; see %s --help", c.CommandPath(), args[0], c.CommandPath())}
-	}
-	return nil
+	return servercmd.Usage(fmt.Errorf("--output: %q is neither text nor json", output))
 }

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )

@@ -63,6 +63,8 @@ func (r *Relay) publicHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		// A stranger that sends half a request does not keep the connection.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(strangerBody))
+		r.running.Add(1) // the log stays open until what is served here has written its end
+		defer r.running.Done()
 		switch {
 		case tunnel.IsUpgrade(q):
 			r.serveTunnel(w, q)

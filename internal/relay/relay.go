@@ -230,7 +230,7 @@ func (r *Relay) AdminSocket() string { return r.cfg.AdminSocket }
 // Run serves until ctx ends, then drains: no new sessions and streams, running
 // ones have until the configured limit, or until force is closed.
 func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
-	failed := make(chan error, 3)
+	failed := make(chan error, 5) // one for each of those below
 	serve := func(what string, f func() error) {
 		r.spawn(func() {
 			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) && r.ctx.Err() == nil {

@@ -130,7 +130,6 @@ func TestOneJoinTokenEnrolsOneAgentHoweverManyRace(t *testing.T) {
 			switch {
 			case got.code == 0 && err == nil:
 				won.Add(1)
-			case got.code == 1 && err != nil && strings.Contains(got.errOut, "too many failed tries"): // so many, so fast
 			case got.code != 1 || err == nil || !strings.Contains(got.errOut, "token"):
 				t.Errorf("racer %d: %+v, agent.yaml: %v", i, got, err)
 			}

@@ -182,3 +182,29 @@ func TestPromptThatTheAgentDoesNotReadEndsWithItsCaller(t *testing.T) {
 		})
 	}
 }
+
+func TestRefusedStreamIsCutHoweverMuchIsSentOnIt(t *testing.T) {
+	s := newSystem(t, aliceAndBob)
+	session := s.user(nil).open(tunnel.Bulk)
+	st, reply, err := openStream(within(t), session, tunnel.Header{Resource: "nothing-here"})
+	must(t, err)
+	if reply.OK {
+		t.Fatal("a resource that does not exist was opened")
+	}
+	block := make([]byte, 64<<10)
+	for sent := 0; err == nil; sent += len(block) { // ends by the cut: nobody reads on, and nobody keeps it
+		if sent > 64<<20 {
+			t.Fatal("the relay takes whatever is sent on a refused stream")
+		}
+		_, err = st.Write(block)
+	}
+	if got := tunnel.CodeOf(err); got != tunnel.CodePolicyDenied {
+		t.Errorf("the stream ended with %v", err)
+	}
+	eventually(t, "the stream is no longer counted", func() bool {
+		s.relay.sessions.mu.Lock()
+		defer s.relay.sessions.mu.Unlock()
+		h := s.relay.sessions.principals["corp/alice"]
+		return h != nil && h.streams == 0 && h.bulk == 0
+	})
+}

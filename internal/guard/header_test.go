@@ -246,7 +246,7 @@ func TestTheKeyToUsIsNotTheApplications(t *testing.T) {
 
 func TestNoIdentityOfAnotherProductReachesAnApplication(t *testing.T) {
 	f := newFixture(t, app)
-	response := f.raw("GET /d/1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-App: yes\r\n" +
+	response := f.rawOpen("GET /d/1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-App: yes\r\n" +
 		"X.iap.principal: root\r\nX~iap~principal: root\r\nX-Webauth-User: root\r\nX-Auth-Request-User: root\r\nX-Authenticated-User: root\r\n" +
 		"X-Goog-Authenticated-User-Email: root\r\nTailscale-User-Login: root\r\nImpersonate-User: root\r\nCf-Access-Jwt-Assertion: x\r\n" +
 		"X-Remote-User: root\r\nRemote-User: root\r\nX-Scheme: https\r\nX-Host: evil\r\n\r\n")
@@ -268,7 +268,7 @@ func TestTargetsThatFitNoStreamHeaderAreRefused(t *testing.T) {
 	for target, want := range map[string]string{
 		"/" + strings.Repeat("a", maxTarget): "HTTP/1.1 414", "/caf\xe9": "HTTP/1.1 400", "/x?q=\xff": "HTTP/1.1 400",
 	} {
-		if got := f.raw("GET " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, want) {
+		if got := f.rawOpen("GET " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(got, want) {
 			t.Errorf("%.20q: got %.60q, want %s", target, got, want)
 		}
 	}

@@ -59,6 +59,10 @@ type Input struct {
 	// Only names the one model of a server that ignores the name in the request. If set, it is the model decided on
 	// and the name written into the forwarded body.
 	Only string
+	// Aliases are other names for models, from the agent's configuration. A request that names one names its model.
+	Aliases map[string]string
+	// Upgrade is the protocol that the request asks to change to ("websocket"); "" for none.
+	Upgrade string
 }
 
 // Class is what a request is, and its canonical form.
@@ -75,6 +79,24 @@ type Class struct {
 	Route     string  // the table's path, parameters by name: "/v1/models/{model}"; "" for Unknown
 	Target    string  // canonical path and kept query: what goes upstream
 	Body      []byte  // canonical bytes; nil if there is none
+
+	Alias   string   // the name the caller wrote, where Model came from one of the agent's aliases
+	Also    []Action // what the body asks for besides Action: Tool, for tools the server would run itself
+	Media   []string // kinds of input besides text, sorted: "audio", "file", "image", "video"
+	Upgrade bool     // a WebSocket is asked for
+	IDs     []ID     // what the request refers to that a server handed out before; all must be the caller's
+	Hands   string   // the kind of ID the answer hands out: "response", "session"; "" for none
+
+	Choices     int64 // answers asked for: prompts times choices each; 1 where that has no meaning
+	PromptBytes int64 // bytes of what the model would read, for an estimate of its tokens
+	WantsUsage  bool  // the caller asked for the usage chunk of a stream
+	HidesUsage  bool  // Rewrite asked for that chunk: it is taken out of the answer again
+}
+
+// ID is a name that a model server gave to something it keeps: it belongs to who was told it first.
+type ID struct {
+	Kind  string // "response", "session", "request"
+	Value string
 }
 
 // Error says why a request is refused, in a form that fits every dialect. Its code is stable.

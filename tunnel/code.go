@@ -41,6 +41,7 @@ const (
 	CodeDead                Code = 30 // the peer fell silent or the connection broke
 	CodeRelayUntrusted      Code = 31 // the relay could not prove who it is
 	CodeNameMismatch        Code = 32 // the relay does not answer to the name that was dialled
+	CodeQueueFull           Code = 33 // the agent's queue for the resource is full, or the wait in it was too long
 )
 
 // codeTexts is indexed by Code and never written to.
@@ -78,6 +79,7 @@ var codeTexts = [...]string{
 	CodeDead:                "connection_lost",
 	CodeRelayUntrusted:      "relay_untrusted",
 	CodeNameMismatch:        "name_mismatch",
+	CodeQueueFull:           "queue_full",
 }
 
 // String gives the stable text of c; a number that this version does not know reads code_N.

@@ -78,10 +78,11 @@ type ClientConfig struct {
 type Announcement struct {
 	Resource string            `json:"resource"`
 	Kind     string            `json:"kind"`
-	Server   string            `json:"server,omitzero"`
-	Models   []string          `json:"models,omitempty"`
+	Server   string            `json:"server,omitzero"`   // the kind of model server
+	Models   []string          `json:"models,omitempty"`  // as the server names them
+	Aliases  map[string]string `json:"aliases,omitempty"` // other names for models: name → model
 	Healthy  bool              `json:"healthy"`
-	Capacity int               `json:"capacity,omitzero"`
+	Capacity int               `json:"capacity,omitzero"` // generations at once; 0: the agent sets no bound
 	Labels   map[string]string `json:"labels,omitempty"`
 }
 

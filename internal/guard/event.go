@@ -46,6 +46,15 @@ type Event struct {
 	Duration time.Duration
 	Ended    string // "completed", "client_gone", "upstream_reset", "agent_lost", "revoked", …
 	Agent    string
+
+	Alias     string   // the name the caller wrote for Model
+	Also      []string // further actions it was allowed
+	Media     []string
+	Usage     string // where the counts come from, a meter.Source; "" if nothing was counted
+	TokensIn  int64  // -1 if not known, as all counts
+	TokensOut int64
+	Cached    int64 // of TokensIn
+	Reasoning int64 // of TokensOut
 }
 
 // event is what decision and outcome have in common.

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -28,6 +29,10 @@ type Resource struct {
 	// Only is the one model of a server that ignores the name in a request; "" for servers that choose by name.
 	Only   string
 	Labels map[string]string
+	// Aliases are other names for models, as the agents announce them.
+	Aliases map[string]string
+	// Models are those the agents say the server has, in their order; they are told to callers who may use them.
+	Models []string
 }
 
 // Caller is who sends the requests of one handler.
@@ -62,6 +67,7 @@ type Question struct {
 	Method   string
 	Path     string
 	Egress   bool
+	Media    []string // kinds of input besides text; sorted
 }
 
 // Decision is the answer to a Question. The zero value denies.
@@ -72,8 +78,19 @@ type Decision struct {
 	Grant           string
 	Revision        string
 	Priority        int
-	MaxOutputTokens int
+	MaxOutputTokens int       // of each answer; 0: no bound
+	TokenLimited    bool      // the grant counts tokens and refuses what is too much
 	Until           time.Time // when the question must be asked again; zero: never
+	StepUp          *StepUp   // of a denial that a fresh login could cure; else nil
+	Value           any       // the mounting side's own; Reserve gets it back
+}
+
+// StepUp is what a login must have for the request to be allowed.
+type StepUp struct {
+	MFA     bool
+	ACR     string        // values of acr, of which one will do, separated by spaces
+	MaxAge  time.Duration // since the login; 0: any
+	Binding string
 }
 
 // Request is what Forward sends: the canonical form, and nothing else.
@@ -86,13 +103,14 @@ type Request struct {
 	Method   string
 	Target   string // path and query, origin-form
 	Header   http.Header
+	Agent    string // the one that must serve it, since the ids in it are its; "" for any
 	// Body is the whole body for kind model; Stream the body for kind http, nil if there is none.
 	Body          []byte
 	Stream        io.Reader
 	ContentLength int64 // -1: unknown
 }
 
-// Response is an upstream's answer. The guard closes Body exactly when it is done or the context ended, possibly while
+// Response is an upstream's answer. To a request of Class.Upgrade with status 101 the Body is an io.ReadWriteCloser. The guard closes Body exactly when it is done or the context ended, possibly while
 // a Read is running; closing before io.EOF cancels the work upstream. Reads of Request.Stream fail from the handler's
 // end on, so whoever reads it needs no other end. A Read error should be an *UpstreamError; any other counts as
 // "upstream_reset".
@@ -124,7 +142,7 @@ type Ended struct {
 
 func (e *Ended) Error() string { return e.Code + ": " + e.Message }
 
-// Limited is an error of Reserve: the caller is within its rights and over its limit.
+// Limited is an error of Reserve and of Reservation.Use: the caller is within its rights and over its limit.
 type Limited struct {
 	Code       string
 	Message    string
@@ -134,20 +152,49 @@ type Limited struct {
 
 func (e *Limited) Error() string { return e.Code + ": " + e.Message }
 
-// Reservation is what Reserve set aside. Exactly one of its methods is called, once.
-type Reservation interface {
-	Release()             // nothing was sent upstream
-	Settle(outcome Event) // the request went upstream and ended so
+// Ask is what Reserve sets something aside for. Input and Output are tokens; both are 0 for a request that has none.
+type Ask struct {
+	Question Question
+	Decision Decision // the first one, which the request is counted under
+	Input    int64    // estimated
+	Output   int64    // of all answers together
+	Choices  int64    // answers; at least 1
+	Unstated bool     // Output is our word, not the caller's: less is fine
 }
+
+// Reservation is what Reserve set aside. Settle or Release is called, once, at the end.
+type Reservation interface {
+	Output() int64           // tokens of output set aside for all answers together; -1: without bound
+	Header(http.Header)      // sets x-ratelimit-…
+	Use(in, out int64) error // tokens so far; a *Limited cuts the answer. It is called for each piece of an answer
+	Settle(outcome Event)    // the request went upstream and ended so
+	Release()                // nothing was sent upstream
+}
+
+// Owner is whose an id is that a model server handed out.
+type Owner struct {
+	Resource string
+	Agent    string
+	Caller   *Caller
+}
+
+// ErrNotOwner says that an id is not the caller's, or not known: no caller learns which.
+var ErrNotOwner = errors.New("the id is not the caller's")
 
 // Guard enforces. Its exported fields are set before the first Handler is built and not changed afterwards; Decide,
 // Forward, Record and NewID are required. All are called from many goroutines at once.
 type Guard struct {
 	Decide  func(context.Context, Question) Decision
-	Reserve func(context.Context, Question, Decision) (Reservation, error) // nil: no limits
+	Reserve func(context.Context, Ask) (Reservation, error) // nil: no limits
 	Forward func(context.Context, *Request) (*Response, error)
 	Record  func(context.Context, Event) error
 	NewID   func() string
+	// Own notes whose an id is before the caller sees it; ErrNotOwner if it is somebody else's. Owned returns the agent
+	// of an id that is the caller's, or ErrNotOwner. Nil: no id is handed out, none is known.
+	Own   func(context.Context, Owner, modelapi.ID) error
+	Owned func(context.Context, Resource, *Caller, modelapi.ID) (agent string, err error)
+	// Salt is the cache_salt of a caller: the same for all its requests, nobody else's, and not to be guessed. Nil: none.
+	Salt func(*Caller) string
 	Table   *modelapi.Table  // nil: modelapi.Default()
 	Logger  *slog.Logger     // nil: silent
 	Now     func() time.Time // nil: time.Now

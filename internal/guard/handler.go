@@ -191,7 +191,7 @@ func (x *exchange) reserve() *refusal {
 		return nil
 	}
 	var err error
-	x.reservation, err = x.guard.Reserve(x.r.Context(), x.questions[0], x.decision)
+	x.reservation, err = x.guard.Reserve(x.r.Context(), Ask{Question: x.questions[0], Decision: x.decision, Choices: 1})
 	if err == nil {
 		return nil
 	}

@@ -27,15 +27,18 @@ func TestNothingGoesUpstreamBeforeItsRecord(t *testing.T) {
 	}
 }
 
-// reservation counts how it ended.
+// reservation counts how it ended. It bounds nothing.
 type reservation struct{ released, settled atomic.Int32 }
 
+func (r *reservation) Output() int64          { return -1 }
+func (r *reservation) Header(http.Header)     {}
+func (r *reservation) Use(int64, int64) error { return nil }
 func (r *reservation) Release()     { r.released.Add(1) }
 func (r *reservation) Settle(Event) { r.settled.Add(1) }
 
 func reserving(r *reservation) option {
 	return func(f *fixture) {
-		f.guard.Reserve = func(context.Context, Question, Decision) (Reservation, error) { return r, nil }
+		f.guard.Reserve = func(context.Context, Ask) (Reservation, error) { return r, nil }
 	}
 }
 
@@ -75,7 +78,7 @@ func TestAReservationEndsExactlyOnce(t *testing.T) {
 
 func TestALimitIsAnsweredWith429(t *testing.T) {
 	f := newFixture(t, func(f *fixture) {
-		f.guard.Reserve = func(context.Context, Question, Decision) (Reservation, error) {
+		f.guard.Reserve = func(context.Context, Ask) (Reservation, error) {
 			return nil, &Limited{Code: "rate_limited", Message: "60 requests a minute", RetryAfter: 1500 * time.Millisecond, Header: http.Header{"X-Ratelimit-Limit-Requests": {"60"}}}
 		}
 	})

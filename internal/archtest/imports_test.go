@@ -38,6 +38,7 @@ var layers = []struct {
 	{"internal/guard", []string{"internal/modelapi"}, "the guard is built from funcs, so that an agent can mount the very same handler"},
 	{"internal/config", nil, "everybody reads configuration: it can know nobody"},
 	{"internal/state", nil, "a store knows nothing of what it stores"},
+	{"internal/limit", []string{"internal/state"}, "counting knows amounts and windows: whose they are and what they buy is others' business"},
 	{"internal/audit", nil, "a log knows nothing of who writes it"},
 	{"internal/version", nil, "everybody tells the version"},
 	{"internal/plaintext", nil, "everybody prints"},

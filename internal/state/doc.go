@@ -1,10 +1,10 @@
 // Package state keeps what must outlive a relay's process or be shared by several relays: agents and their keys, join
-// tokens, bindings of identity tokens to session keys, revocations and, later, the counters of budgets.
+// tokens, bindings of identity tokens to session keys, revocations and the counters of limits.
 //
 // It exists so that the rest of the relay needs to know only one small contract, [Store]: read an item, replace it if it
-// is still the one that was read, delete it, list by prefix, and hear of changes. Whoever can offer these keeps every
-// promise that is built on them ("this join token is spent once", "the first key that presents a token owns it"), so an
-// implementation is judged by the suite in statetest and by nothing else.
+// is still the one that was read (several at once, in one commit), delete it, list by prefix, and hear of changes.
+// Whoever can offer these keeps every promise that is built on them ("this join token is spent once", "the first key that
+// presents a token owns it"), so an implementation is judged by the suite in statetest and by nothing else.
 //
 // # URLs
 //

@@ -128,25 +128,39 @@ func (s *sqliteStore) Swap(ctx context.Context, key string, version int64, value
 	if err := checkItem(key, value); err != nil {
 		return 0, err
 	}
-	if value == nil {
-		value = []byte{} // SQL knows nil as NULL, which the column refuses
-	}
-	next := Item{Key: key, Value: append([]byte(nil), value...), Expires: expires}
+	var next Item
 	err := s.update(ctx, "swap", func(ctx context.Context, tx *sql.Tx) ([]Change, error) {
-		now, err := s.current(ctx, tx, key)
-		if err != nil {
-			return nil, err
-		}
-		if now != version {
-			return nil, fmt.Errorf("swap %q: %w: at version %d, not %d", key, ErrConflict, now, version)
-		}
-		if next.Version, err = s.advance(ctx, tx, 1); err != nil {
-			return nil, err
-		}
-		_, err = tx.StmtContext(ctx, s.stmt.put).ExecContext(ctx, key, value, next.Version, toNano(expires))
+		var err error
+		next, err = s.put(ctx, tx, Write{Key: key, Version: version, Value: value, Expires: expires})
 		return []Change{{Item: next}}, err
 	})
 	return next.Version, err
+}
+
+func (s *sqliteStore) SwapAll(ctx context.Context, writes []Write) ([]int64, error) {
+	if err := checkBatch(writes); err != nil {
+		return nil, err
+	}
+	versions := make([]int64, len(writes))
+	err := s.update(ctx, "swap", func(ctx context.Context, tx *sql.Tx) ([]Change, error) {
+		changes := make([]Change, 0, len(writes))
+		for i, w := range writes {
+			next, err := s.put(ctx, tx, w)
+			if errors.Is(err, ErrConflict) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			versions[i] = next.Version
+			changes = append(changes, Change{Item: next})
+		}
+		return changes, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return versions, nil
 }
 
 func (s *sqliteStore) Delete(ctx context.Context, key string, version int64) error {

@@ -17,6 +17,7 @@ const (
 	MaxKey   = 512       // bytes of a key: a principal's id (issuer, subject of 255 bytes) with room for a prefix
 	MaxValue = 256 << 10 // bytes of a value: an item is a record, not a document
 	MaxPage  = 1000      // items of one List at most
+	MaxBatch = 500       // writes of one SwapAll at most: it holds up every other write
 
 	pageBytes    = 4 << 20         // values of one List at most, so that a page of the largest values stays small
 	watchBuffer  = 256             // changes a watcher may lag behind before it is told to list again
@@ -50,6 +51,14 @@ type Item struct {
 	Expires time.Time // zero: never
 }
 
+// Write is one swap among those of a SwapAll.
+type Write struct {
+	Key     string
+	Version int64
+	Value   []byte
+	Expires time.Time
+}
+
 // Change tells a watcher of one write, or that it missed some.
 type Change struct {
 	Item    Item // as written; of a deleted item only Key and Version (the deletion's own). Value is shared: do not write to it
@@ -65,6 +74,9 @@ type Store interface {
 	Get(ctx context.Context, key string) (Item, error)
 	// Swap writes the item if it is at version (0: does not exist) and returns its new version, or ErrConflict.
 	Swap(ctx context.Context, key string, version int64, value []byte, expires time.Time) (int64, error)
+	// SwapAll does each of at most MaxBatch writes, in order, as Swap would, all in one commit. It returns the new version
+	// of each, 0 where Swap would have returned ErrConflict: those are left out and the others written.
+	SwapAll(ctx context.Context, writes []Write) ([]int64, error)
 	// Delete removes the item if it is at version (-1: at any), else ErrConflict; ErrNotFound if there is none.
 	Delete(ctx context.Context, key string, version int64) error
 	// List returns items whose keys begin with prefix and are greater than after, in the order of their bytes. A page may
@@ -146,6 +158,18 @@ func checkKey(key string) error {
 		return fmt.Errorf("%w: key of %d bytes, at most %d", ErrInvalid, len(key), MaxKey)
 	case !utf8.ValidString(key) || strings.ContainsFunc(key, unicode.IsControl):
 		return fmt.Errorf("%w: key %q has control characters or is not UTF-8", ErrInvalid, key)
+	}
+	return nil
+}
+
+func checkBatch(writes []Write) error {
+	if len(writes) > MaxBatch {
+		return fmt.Errorf("%w: %d writes at once, at most %d", ErrInvalid, len(writes), MaxBatch)
+	}
+	for _, w := range writes {
+		if err := checkItem(w.Key, w.Value); err != nil {
+			return err
+		}
 	}
 	return nil
 }

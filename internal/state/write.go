@@ -53,6 +53,23 @@ func (s *sqliteStore) update(ctx context.Context, op string, f func(context.Cont
 	return nil
 }
 
+// put writes one item if it is at the version that w names. A conflict has changed nothing.
+func (s *sqliteStore) put(ctx context.Context, tx *sql.Tx, w Write) (Item, error) {
+	now, err := s.current(ctx, tx, w.Key)
+	if err != nil {
+		return Item{}, err
+	}
+	if now != w.Version {
+		return Item{}, fmt.Errorf("swap %q: %w: at version %d, not %d", w.Key, ErrConflict, now, w.Version)
+	}
+	next := Item{Key: w.Key, Value: append([]byte{}, w.Value...), Expires: w.Expires} // not nil, which SQL knows as NULL
+	if next.Version, err = s.advance(ctx, tx, 1); err != nil {
+		return Item{}, err
+	}
+	_, err = tx.StmtContext(ctx, s.stmt.put).ExecContext(ctx, w.Key, next.Value, next.Version, toNano(w.Expires))
+	return next, err
+}
+
 // current returns the version of a living item, 0 if there is none.
 func (s *sqliteStore) current(ctx context.Context, tx *sql.Tx, key string) (int64, error) {
 	var version int64

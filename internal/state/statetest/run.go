@@ -32,6 +32,8 @@ func Run(t *testing.T, b Backend) {
 		{"VersionsOnlyRise", testVersionsRise},
 		{"OneOfManyRacingSwapsWins", testRacingSwaps},
 		{"EveryIncrementCounts", testIncrements},
+		{"SwapAllWritesAllButTheConflicts", testSwapAll},
+		{"SwapAllIsBounded", testSwapAllBounds},
 		{"DeleteNeedsTheCurrentVersion", testDelete},
 		{"SizesAreBounded", testBounds},
 		{"ListPagesInKeyOrder", testListPages},

@@ -123,8 +123,9 @@ func testContext(t *testing.T, b Backend) {
 	cancel()
 	_, get := s.Get(ended, "k")
 	_, swap := s.Swap(ended, "k", 0, nil, time.Time{})
+	_, all := s.SwapAll(ended, []state.Write{{Key: "k"}})
 	_, list := s.List(ended, "", "", 0)
-	for op, err := range map[string]error{"get": get, "swap": swap, "list": list, "delete": s.Delete(ended, "k", -1)} {
+	for op, err := range map[string]error{"get": get, "swap": swap, "swap all": all, "list": list, "delete": s.Delete(ended, "k", -1)} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with an ended context: %v, want context.Canceled", op, err)
 		}
@@ -145,9 +146,10 @@ func testClosed(t *testing.T, b Backend) {
 	ctx := background(t)
 	_, get := s.Get(ctx, "k")
 	_, swap := s.Swap(ctx, "k", 0, nil, time.Time{})
+	_, all := s.SwapAll(ctx, []state.Write{{Key: "k"}})
 	_, list := s.List(ctx, "", "", 0)
 	_, watch := s.Watch(ctx, "")
-	for op, err := range map[string]error{"get": get, "swap": swap, "list": list, "watch": watch, "delete": s.Delete(ctx, "k", -1)} {
+	for op, err := range map[string]error{"get": get, "swap": swap, "swap all": all, "list": list, "watch": watch, "delete": s.Delete(ctx, "k", -1)} {
 		if !errors.Is(err, state.ErrUnavailable) {
 			t.Errorf("%s on a closed store: %v, want ErrUnavailable", op, err)
 		}

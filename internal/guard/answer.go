@@ -131,7 +131,7 @@ func (x *exchange) fail(ctx context.Context, end *ending) {
 	h := x.w.Header()
 	h.Set("X-Iap-Error", end.code)
 	if ctx.Err() != nil {
-		h.Set("Connection", "close") // its deadlines are no longer fit for another request
+		x.endConnection() // its deadlines are no longer fit for another request
 	}
 	x.answerError(end.asError(), end.retryAfter)
 	x.settle(end.code)

@@ -52,7 +52,7 @@ func (x *exchange) closeUnlessWhole() {
 		whole = x.counted.whole.Load()
 	}
 	if !whole {
-		x.w.Header().Set("Connection", "close")
+		x.endConnection()
 	}
 }
 

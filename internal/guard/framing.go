@@ -33,12 +33,20 @@ func (x *exchange) checkFraming() *refusal {
 		return &refusal{status: 400, code: "upgrade_refused", message: "a change of protocol does not pass here"}
 	}
 	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
-		x.w.Header().Set("Connection", "close")
+		x.endConnection()
 	}
 	if r.Host == "" && r.ProtoAtLeast(1, 1) {
 		return &refusal{status: 400, code: "host_missing", message: "the request names no host"}
 	}
 	return nil
+}
+
+// endConnection makes the answer the last one of its connection. In HTTP/2 a request has a stream of its own, which ends
+// with its answer, and the connection is others' too.
+func (x *exchange) endConnection() {
+	if x.r.ProtoMajor < 2 {
+		x.w.Header().Set("Connection", "close")
+	}
 }
 
 // checkOptions answers the question of a browser whether a page may ask, and refuses every other OPTIONS request to a

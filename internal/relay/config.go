@@ -45,6 +45,8 @@ type Config struct {
 	ChannelBinding tunnel.Binding `yaml:"channel_binding"`
 	// Sessions bounds what a principal can hold.
 	Sessions SessionsConfig `yaml:"sessions"`
+	// FrontDoor says which web pages may use the front door. Default none.
+	FrontDoor FrontDoorConfig `yaml:"front_door"`
 	// AdminSocket is the unix socket of `iap-relay admin`. Default: admin.sock
 	// in Data. Only root and the relay's own user may use it.
 	AdminSocket string `yaml:"admin_socket"`
@@ -233,6 +235,9 @@ func (c *Config) validate() error {
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen: %q is no address: write :443 or 203.0.113.7:443", c.Listen)
+	}
+	if err := c.FrontDoor.validate(); err != nil {
+		return err
 	}
 	for i, issuer := range c.Issuers {
 		if err := issuer.validate(); err != nil {

@@ -19,7 +19,7 @@
 //	binding.go       a token belongs to the first key that presents it
 //	killed.go        what an administrator refused
 //	enrol.go         join tokens, and agents that use them
-//	frontdoor.go     bearer tokens over plain HTTPS
+//	frontdoor.go     bearer tokens and keys over plain HTTPS; crossorigin.go: which web pages may ask
 //
 // What runs:
 //

@@ -31,6 +31,49 @@ const (
 	maxStrangers    = 256      // connections from one source on which nothing is proven yet
 )
 
+// Bounds of one HTTP/2 connection. What net/http does not let us set it bounds
+// itself: header blocks as MaxHeaderBytes says, streams that are opened and reset
+// at once, control frames that wait to be sent.
+const (
+	h2Streams      = 100              // answers at once; RFC 9113 advises against less
+	h2StreamWindow = 256 << 10        // of a request's body before the guard has read it
+	h2ConnWindow   = 1 << 20          // of all bodies on the connection
+	h2Frame        = 16 << 10         // the least there can be: tokens of others never wait behind a large one
+	h2HeaderTable  = 4 << 10          // of compressed headers, for each direction
+	h2Silence      = 15 * time.Second // then the client is asked whether it is there
+	h2Answer       = 15 * time.Second // in which it must answer
+	h2WriteStall   = 30 * time.Second // a client that takes no byte for so long is gone
+)
+
+// publicServer is the server of the one public port. It speaks HTTP/1.1, which
+// the tunnel needs, and HTTP/2 to whoever asks for it by ALPN.
+func (r *Relay) publicServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	return &http.Server{
+		Handler:           r.publicHandler(),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: r.cert.get},
+		Protocols:         protocols,
+		ReadHeaderTimeout: headerTimeout, // covers the TLS handshake as well
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          silentLog(),
+		BaseContext:       func(net.Listener) context.Context { return r.ctx },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, publicConnKey{}, c)
+		},
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: h2Streams, MaxReadFrameSize: h2Frame,
+			MaxReceiveBufferPerStream: h2StreamWindow, MaxReceiveBufferPerConnection: h2ConnWindow,
+			MaxDecoderHeaderTableSize: h2HeaderTable, MaxEncoderHeaderTableSize: h2HeaderTable,
+			SendPingTimeout: h2Silence, PingTimeout: h2Answer, WriteByteTimeout: h2WriteStall,
+		},
+
+		DisableGeneralOptionsHandler: true, // OPTIONS is the guard's to answer
+	}
+}
+
 type publicConnKey struct{}
 
 // proven tells the listener that the caller of q is known.
@@ -65,8 +108,11 @@ func (r *Relay) publicHandler() http.Handler {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(strangerBody))
 		r.running.Add(1) // the log stays open until what is served here has written its end
 		defer r.running.Done()
+		if r.stopping.Load() {
+			w.Header().Set("Connection", "close") // net/http makes a GOAWAY of it in HTTP/2
+		}
 		switch {
-		case tunnel.IsUpgrade(q):
+		case q.ProtoMajor == 1 && tunnel.IsUpgrade(q):
 			r.serveTunnel(w, q)
 		case strings.HasPrefix(q.RequestURI, frontDoor):
 			r.serveFrontDoor(w, q)

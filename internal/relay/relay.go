@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -200,20 +199,7 @@ func (r *Relay) openServers(context.Context) (err error) {
 	r.closers = append(r.closers, ignoreClosed(r.listener.Close))
 	r.streams = newStreamServer()
 	r.closers = append(r.closers, r.streams.Close)
-	r.public = &http.Server{
-		Handler:           r.publicHandler(),
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}, GetCertificate: r.cert.get},
-		ReadHeaderTimeout: headerTimeout, // covers the TLS handshake as well
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          silentLog(),
-		BaseContext:       func(net.Listener) context.Context { return r.ctx },
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, publicConnKey{}, c)
-		},
-
-		DisableGeneralOptionsHandler: true, // OPTIONS is the guard's to answer
-	}
+	r.public = r.publicServer()
 	if r.admin, err = newAdminServer(r); err != nil {
 		return err
 	}

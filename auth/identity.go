@@ -26,6 +26,9 @@ func (i *issuer) readPrincipal(c claims, out *Token) *TokenError {
 	p.Groups, p.GroupsUnknown = i.readGroups(c)
 	p.Claims = i.readClaims(c)
 	p.MFA = i.readMFA(c)
+	if acr, _ := c.text("acr"); len(acr) <= maxACR {
+		p.ACR = acr
+	}
 	p.Email, p.EmailVerified = readEmail(c)
 	if name, _ := c.text("name"); name != "" {
 		p.DisplayName = displayText(name, maxDisplay)
@@ -34,6 +37,9 @@ func (i *issuer) readPrincipal(c claims, out *Token) *TokenError {
 	}
 	return nil
 }
+
+// maxACR is more than any registered class has; a longer one is no class.
+const maxACR = 256
 
 // readGroups returns the groups, or unknown if the provider sent a reference to them
 // (Entra beyond 200 groups) or anything that is no list of strings.

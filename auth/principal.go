@@ -22,6 +22,7 @@ type Principal struct {
 	Claims map[string][]string // the claims named in IssuerConfig.Claims, by that name
 
 	MFA      MFA
+	ACR      string    // the class of the login, as the provider states it; empty: not stated
 	AuthTime time.Time // zero: the provider did not say
 	// Binding says how the token belongs to the session key: BindingNonce,
 	// BindingFirstUse or BindingNone. The verifier knows it for workloads only
@@ -64,7 +65,6 @@ type Token struct {
 	Nonce       string // empty: none; compare with NonceForKey
 	IssuedAt    time.Time
 	Expires     time.Time
-	ACR         string
 	AMR         []string
 	SessionID   string // "sid", for back-channel logout
 }

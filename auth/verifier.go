@@ -179,7 +179,6 @@ func (i *issuer) token(t *compactToken, use Use, now time.Time) (*Token, *TokenE
 		}
 	}
 	out.Nonce, _ = t.claims.text("nonce")
-	out.ACR, _ = t.claims.text("acr")
 	out.AMR, _ = t.claims.texts("amr")
 	out.SessionID, _ = t.claims.text("sid")
 	return out, nil

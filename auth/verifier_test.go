@@ -42,7 +42,7 @@ func TestVerifyReadsPrincipal(t *testing.T) {
 	if !reflect.DeepEqual(pr.Claims, want) {
 		t.Errorf("claims %v, want %v", pr.Claims, want)
 	}
-	if pr.MFA != (MFA{true, MFASourceAMR}) || pr.AuthTime.IsZero() || got.Nonce != "n" || got.SessionID != "s" || got.ACR != "1" {
+	if pr.MFA != (MFA{true, MFASourceAMR}) || pr.AuthTime.IsZero() || got.Nonce != "n" || got.SessionID != "s" || pr.ACR != "1" {
 		t.Errorf("token %+v", got)
 	}
 	payload, _ := base64.RawURLEncoding.DecodeString(strings.Split(raw, ".")[1])

@@ -2,9 +2,6 @@ package policy
 
 import (
 	"encoding/json"
-	"fmt"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -17,7 +14,10 @@ const (
 	ReasonModelNotGranted    = "model_not_granted"    // its grants on this resource name other models
 	ReasonActionNotGranted   = "action_not_granted"   // its grants on this model name other actions
 	ReasonEgressNotGranted   = "egress_not_granted"   // the model leaves the host and no grant says egress: true
+	ReasonMediaNotGranted    = "media_not_granted"    // the request carries images, audio or the like and no grant says so
+	ReasonKeysNotGranted     = "keys_not_granted"     // a program key asks and no grant has keys:
 	ReasonMFARequired        = "mfa_required"
+	ReasonACRRequired        = "acr_required" // the login was not of a class that the grant lists
 	ReasonAuthTooOld         = "auth_too_old"
 	ReasonBindingRequired    = "binding_required"
 	ReasonGroupsUnknown      = "groups_unknown"   // the provider did not send the groups
@@ -35,79 +35,77 @@ type Decision struct {
 	Reason   string    `json:"reason"`  // a stable code
 	Message  string    `json:"message"` // for a person: what happened and what to do
 	Grant    string    `json:"grant,omitempty"`
-	Limits   Limits    `json:"limits,omitzero"`
+	Group    string    `json:"group,omitempty"`  // corp/ml-eng: the grant's first group of which the principal is; empty: named otherwise
+	Limits   []Limits  `json:"limits,omitempty"` // all hold at once
+	Keys     KeyRule   `json:"keys,omitzero"`
 	Priority int       `json:"priority,omitempty"`
-	Until    time.Time `json:"until,omitzero"` // ask again from this moment; zero: time alone does not change it
+	StepUp   *StepUp   `json:"step_up,omitempty"` // of a denial that a fresh login could cure
+	Until    time.Time `json:"until,omitzero"`    // ask again from this moment; zero: time alone does not change it
 	Revision string    `json:"revision,omitempty"`
 }
 
-// Limits is how much a grant allows. A zero field does not limit.
-type Limits struct {
-	Requests        []Rate `json:"requests,omitempty"`
-	Tokens          []Rate `json:"tokens,omitempty"`
-	Concurrent      int    `json:"concurrent,omitempty"`
-	MaxOutputTokens int    `json:"max_output_tokens,omitempty"`
+// MaxOutputTokens is the least cap on an answer's tokens among the limits that
+// are enforced; 0: there is none.
+func (d Decision) MaxOutputTokens() int {
+	least := 0
+	for _, l := range d.Limits {
+		if n := l.MaxOutputTokens; n > 0 && l.Mode != ModeWarn && (least == 0 || n < least) {
+			least = n
+		}
+	}
+	return least
 }
 
-// Rate is an amount within a window of time, written 60/1m.
-type Rate struct {
-	N   int64
-	Per time.Duration
+// KeyRule says whether a grant may be used with keys for programs. The zero
+// value: no.
+type KeyRule struct {
+	MaxTTL time.Duration // how long after its creation a key may be used
 }
 
-// Bounds of a rate. A window shorter than a second is no limit that a person
-// would notice, one longer than a year outlives every counter.
-const (
-	minRateWindow = time.Second
-	maxRateWindow = 366 * 24 * time.Hour
-	maxRateAmount = int64(1e15) // exact as a float64, so every JSON reader agrees
-)
+// Allowed reports whether there may be keys at all.
+func (k KeyRule) Allowed() bool { return k.MaxTTL > 0 }
 
-// ParseRate reads an amount and a window, such as 60/1m or 200000/24h.
-func ParseRate(text string) (Rate, error) {
-	amount, window, found := strings.Cut(text, "/")
-	if !found {
-		return Rate{}, fmt.Errorf("rate %q is not of the form 60/1m", text)
-	}
-	n, err := strconv.ParseInt(amount, 10, 64)
-	if err != nil || n <= 0 || n > maxRateAmount || strings.HasPrefix(amount, "+") {
-		return Rate{}, fmt.Errorf("rate %q: the amount must be a whole number from 1 to %d", text, maxRateAmount)
-	}
-	per, err := time.ParseDuration(window)
-	if err != nil || per < minRateWindow || per > maxRateWindow {
-		return Rate{}, fmt.Errorf("rate %q: the window must be a time from 1s to 8784h, such as 1m or 24h", text)
-	}
-	return Rate{N: n, Per: per}, nil
+// StepUp is what a fresh login would have to be for the grant that came closest.
+type StepUp struct {
+	MFA     bool          // with a second factor
+	ACR     string        // of one of these classes, as acr_values: separated by spaces, the preferred first
+	MaxAge  time.Duration // less long ago than this; zero: any age
+	Binding string        // BindingNonce: made for this key; "": any
 }
 
-// String writes the rate as ParseRate reads it.
-func (r Rate) String() string { return strconv.FormatInt(r.N, 10) + "/" + shortDuration(r.Per) }
-
-// MarshalJSON writes the text form.
-func (r Rate) MarshalJSON() ([]byte, error) { return json.Marshal(r.String()) }
-
-// UnmarshalJSON reads the text form.
-func (r *Rate) UnmarshalJSON(data []byte) error {
-	var text string
-	if err := json.Unmarshal(data, &text); err != nil {
-		return fmt.Errorf("read rate: %w", err)
-	}
-	parsed, err := ParseRate(text)
-	if err != nil {
-		return err
-	}
-	*r = parsed
-	return nil
+type keyRuleText struct {
+	MaxTTL durationText `json:"max_ttl,omitzero"`
 }
 
-// shortDuration drops the zero parts that Duration.String appends: 24h, not 24h0m0s.
-func shortDuration(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
+type stepUpText struct {
+	MFA     bool         `json:"mfa,omitempty"`
+	ACR     string       `json:"acr,omitempty"`
+	MaxAge  durationText `json:"max_age,omitzero"`
+	Binding string       `json:"binding,omitempty"`
+}
+
+// MarshalJSON writes times as a grants file has them.
+func (k KeyRule) MarshalJSON() ([]byte, error) {
+	return json.Marshal(keyRuleText{durationText(k.MaxTTL)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (k *KeyRule) UnmarshalJSON(data []byte) error {
+	var text keyRuleText
+	err := json.Unmarshal(data, &text)
+	k.MaxTTL = time.Duration(text.MaxTTL)
+	return err
+}
+
+// MarshalJSON writes times as a grants file has them.
+func (s StepUp) MarshalJSON() ([]byte, error) {
+	return json.Marshal(stepUpText{s.MFA, s.ACR, durationText(s.MaxAge), s.Binding})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (s *StepUp) UnmarshalJSON(data []byte) error {
+	var text stepUpText
+	err := json.Unmarshal(data, &text)
+	*s = StepUp{text.MFA, text.ACR, time.Duration(text.MaxAge), text.Binding}
+	return err
 }

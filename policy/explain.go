@@ -16,6 +16,8 @@ type ExplainedGrant struct {
 	Model    bool     `json:"model"`
 	Action   bool     `json:"action"`
 	Egress   bool     `json:"egress"`
+	Media    bool     `json:"media"`
+	Keys     bool     `json:"keys"`
 	Unmet    []string `json:"unmet,omitempty"` // reason codes of requirements that do not hold
 	Allows   bool     `json:"allows"`
 	Decides  bool     `json:"decides"` // the first that allows
@@ -39,6 +41,10 @@ func (g ExplainedGrant) Verdict() string {
 		return ReasonActionNotGranted
 	case !g.Egress:
 		return ReasonEgressNotGranted
+	case !g.Media:
+		return ReasonMediaNotGranted
+	case !g.Keys:
+		return ReasonKeysNotGranted
 	case len(g.Unmet) > 0:
 		return g.Unmet[0]
 	}

@@ -18,8 +18,10 @@ type Grant struct {
 	Resources []ResourcePattern
 	Models    []ModelPattern // empty: every model
 	Actions   []string
+	Media     []string // kinds of input besides text, of Media(); nil: every kind; empty: text only
 	Require   Require
-	Limits    Limits
+	Limits    []Limits // all hold at once
+	Keys      KeyRule
 	Priority  int
 	Egress    bool // models that send prompts to another host are included
 }
@@ -34,12 +36,29 @@ const (
 // Require is what must hold for a grant to count.
 type Require struct {
 	MFA        string        // MFANotRequired, MFARequired or MFAAsserted
+	ACR        []string      // classes of logins, of which one must be the token's acr; the preferred first; empty: any
 	MaxAuthAge time.Duration // zero: any age
 	Binding    string        // "" or BindingNonce
 }
 
 // AgeText writes MaxAuthAge as it stands in a grants file: 12h, not 12h0m0s.
 func (r Require) AgeText() string { return shortDuration(r.MaxAuthAge) }
+
+// IsZero reports whether nothing is required.
+func (r Require) IsZero() bool {
+	return r.MFA == MFANotRequired && len(r.ACR) == 0 && r.MaxAuthAge == 0 && r.Binding == ""
+}
+
+// Group is the first of the grant's groups of which the principal is, as issuer
+// and name; "" if none is.
+func (g Grant) Group(p Principal) string {
+	for _, s := range g.To {
+		if s.Kind == SelectGroup && s.Matches(p) {
+			return s.Issuer + "/" + s.Name
+		}
+	}
+	return ""
+}
 
 // IsAdmin reports whether the admins list names the principal. Grants play no
 // part, and a principal whose groups are not known is no administrator.

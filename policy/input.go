@@ -14,6 +14,25 @@ const (
 // the login itself was made for this key.
 const BindingNonce = "nonce"
 
+// The ways by which a question comes.
+const (
+	ViaTunnel = "tunnel" // a session of iapctl
+	ViaBearer = "bearer" // a token at the front door
+	ViaKey    = "key"    // a program's key at the front door, with the rights of its owner
+	ViaLocal  = "local"  // root on the relay's own socket
+)
+
+// Kinds of input besides text.
+const (
+	MediaImage = "image"
+	MediaAudio = "audio"
+	MediaVideo = "video"
+	MediaFile  = "file"
+)
+
+// Media lists the kinds of input that a grant may name.
+func Media() []string { return []string{MediaImage, MediaAudio, MediaVideo, MediaFile} }
+
 // Principal is a verified identity: issuer and subject, with what its token
 // says about it. Every field comes from a verified token; none from a request.
 type Principal struct {
@@ -24,6 +43,7 @@ type Principal struct {
 	Claims        map[string][]string `json:"claims,omitempty"`         // by the names of the issuer's configuration
 	MFA           bool                `json:"mfa,omitempty"`            // a second factor is known by MFASource, whichever source that is
 	MFASource     string              `json:"mfa_source,omitempty"`     // a MFASource… constant; any other value counts as no MFA
+	ACR           string              `json:"acr,omitempty"`            // the token's acr claim: the class of the login
 	AuthTime      time.Time           `json:"auth_time,omitzero"`       // when the person logged in; zero: not known
 	Binding       string              `json:"binding,omitempty"`        // nonce | first-use | none
 	Workload      bool                `json:"workload,omitempty"`       // a program, not a person
@@ -46,6 +66,7 @@ type Input struct {
 	Action    string    `json:"action"`           // one of Actions, or ActionAny
 	Model     string    `json:"model,omitempty"`  // canonical name such as phi3:latest; empty: the request names none
 	Egress    bool      `json:"egress,omitempty"` // the model would send the prompt on to another host
-	Via       string    `json:"via,omitempty"`    // tunnel | bearer | local
+	Media     []string  `json:"media,omitempty"`  // kinds of input besides text: a Media… constant each
+	Via       string    `json:"via,omitempty"`    // a Via… constant
 	Now       time.Time `json:"now,omitzero"`     // the clock of this decision; zero: the engine's
 }

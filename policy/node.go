@@ -238,6 +238,15 @@ func (r *reader) integer(n ast.Node, what string, low, high int) int {
 	return 0
 }
 
+// oneOf returns a word of a closed list.
+func (r *reader) oneOf(n ast.Node, what string, known ...string) string {
+	word, ok := r.text(n, what)
+	if ok && !slices.Contains(known, word) {
+		r.fail(n, "%s: %q is not one of %s%s", what, word, strings.Join(known, ", "), hint(word, known))
+	}
+	return word
+}
+
 func (r *reader) boolean(n ast.Node, what string) bool {
 	b, isBool := n.(*ast.BoolNode)
 	if !isBool {

@@ -14,11 +14,12 @@ import (
 func keysOfFile() []string { return []string{"version", "grants", "admins"} }
 
 func keysOfGrant() []string {
-	return []string{"name", "to", "resources", "models", "actions", "require", "limits", "priority", "egress"}
+	return []string{"name", "to", "resources", "models", "actions", "media", "require", "limits", "keys", "priority", "egress"}
 }
-func keysOfRequire() []string { return []string{"mfa", "max_auth_age", "binding"} }
+func keysOfRequire() []string { return []string{"mfa", "acr", "max_auth_age", "binding"} }
+func keysOfKeys() []string    { return []string{"max_ttl"} }
 func keysOfLimits() []string {
-	return []string{"requests", "tokens", "concurrent", "max_output_tokens"}
+	return []string{"requests", "tokens", "concurrent", "max_output_tokens", "per", "mode", "contact"}
 }
 
 // Bounds of values, so that a slip of the finger is a mistake and no rule.
@@ -27,6 +28,10 @@ const (
 	maxPriority     = 1000
 	maxConcurrent   = 1_000_000
 	maxOutputTokens = 1_000_000_000
+	maxContact      = 200
+	maxLimits       = 16
+	maxACR          = 256
+	maxKeyTTL       = 366 * day                 // a key for longer is a password
 	maxAuthAge      = 10 * 366 * 24 * time.Hour // keeps a sum with a clock within 64 bits of nanoseconds
 )
 
@@ -109,11 +114,23 @@ func (p *grantsParser) grant(n ast.Node, lines map[string]int) Grant {
 	if v := values["actions"]; v != nil {
 		g.Actions = eachText(p, v, what+": actions", parseAction)
 	}
+	p.conditions(&g, values, what)
+	return g
+}
+
+// conditions reads the keys of a grant that narrow it or say how much.
+func (p *grantsParser) conditions(g *Grant, values map[string]ast.Node, what string) {
+	if v := values["media"]; v != nil {
+		g.Media = p.media(v, what+": media")
+	}
 	if v := values["require"]; v != nil {
 		g.Require = p.require(v, what)
 	}
 	if v := values["limits"]; v != nil {
-		g.Limits = p.limits(v, what)
+		g.Limits = p.allLimits(v, what)
+	}
+	if v := values["keys"]; v != nil {
+		g.Keys = p.keys(v, what)
 	}
 	if v := values["priority"]; v != nil {
 		g.Priority = p.integer(v, what+": priority", 0, maxPriority)
@@ -121,7 +138,6 @@ func (p *grantsParser) grant(n ast.Node, lines map[string]int) Grant {
 	if v := values["egress"]; v != nil {
 		g.Egress = p.boolean(v, what+": egress")
 	}
-	return g
 }
 
 // grantName reads the name and sees to it that it stands once in the file.
@@ -182,82 +198,4 @@ func parseAction(name string) (string, error) {
 		return "", errors.New(`"*" is no action: list those that are meant`)
 	}
 	return "", fmt.Errorf("unknown action %q%s; there are %s", name, hint(name, Actions()), strings.Join(Actions(), ", "))
-}
-
-func (p *grantsParser) require(n ast.Node, grant string) Require {
-	var r Require
-	values := p.mapping(n, grant+": require", keysOfRequire())
-	if v := values["mfa"]; v != nil {
-		r.MFA = p.mfa(v, grant)
-	}
-	if v := values["max_auth_age"]; v != nil {
-		if text, ok := p.text(v, grant+": max_auth_age"); ok {
-			age, err := time.ParseDuration(text)
-			if err != nil || age <= 0 || age > maxAuthAge {
-				p.fail(v, "%s: max_auth_age %q must be a time such as 12h or 30m", grant, text)
-			}
-			r.MaxAuthAge = age
-		}
-	}
-	if v := values["binding"]; v != nil {
-		if text, ok := p.text(v, grant+": binding"); ok {
-			if text != BindingNonce {
-				p.fail(v, "%s: binding %q: only %q can be demanded", grant, text, BindingNonce)
-			}
-			r.Binding = text
-		}
-	}
-	if values != nil && len(values) == 0 {
-		p.fail(n, "%s: require must not be empty", grant)
-	}
-	return r
-}
-
-func (p *grantsParser) mfa(n ast.Node, grant string) string {
-	if b, isBool := n.(*ast.BoolNode); isBool && b.Value {
-		return MFARequired
-	}
-	if s, isText := n.(*ast.StringNode); isText && s.Value == MFAAsserted {
-		return MFAAsserted
-	}
-	p.fail(n, "%s: mfa must be true or asserted; leave it out where no second factor is needed", grant)
-	return ""
-}
-
-func (p *grantsParser) limits(n ast.Node, grant string) Limits {
-	var l Limits
-	values := p.mapping(n, grant+": limits", keysOfLimits())
-	if v := values["requests"]; v != nil {
-		l.Requests = p.rates(v, grant+": requests")
-	}
-	if v := values["tokens"]; v != nil {
-		l.Tokens = p.rates(v, grant+": tokens")
-	}
-	if v := values["concurrent"]; v != nil {
-		l.Concurrent = p.integer(v, grant+": concurrent", 1, maxConcurrent)
-	}
-	if v := values["max_output_tokens"]; v != nil {
-		l.MaxOutputTokens = p.integer(v, grant+": max_output_tokens", 1, maxOutputTokens)
-	}
-	if values != nil && len(values) == 0 {
-		p.fail(n, "%s: limits must not be empty", grant)
-	}
-	return l
-}
-
-// rates reads one rate or a list of them, all of which hold at once.
-func (p *grantsParser) rates(n ast.Node, what string) []Rate {
-	if _, isList := n.(*ast.SequenceNode); isList {
-		return eachText(p, n, what, ParseRate)
-	}
-	text, ok := p.text(n, what)
-	if !ok {
-		return nil
-	}
-	rate, err := ParseRate(text)
-	if err != nil {
-		p.fail(n, "%s: %v", what, err)
-		return nil
-	}
-	return []Rate{rate}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -32,16 +33,16 @@ func TestSampleFileIsRead(t *testing.T) {
 	if got := fmt.Sprint(first.To, first.Resources, first.Models, first.Actions); got != "[group:corp/ml-eng user:corp/8a7f3c] [phi3 label:env=prod] [phi3:*] [chat embed list-models]" {
 		t.Errorf("got %s", got)
 	}
-	if first.Require != (Require{MFA: MFARequired, MaxAuthAge: 12 * time.Hour}) {
+	if !reflect.DeepEqual(first.Require, Require{MFA: MFARequired, MaxAuthAge: 12 * time.Hour}) {
 		t.Errorf("got %+v", first.Require)
 	}
-	if l := first.Limits; !slices.Equal(l.Requests, []Rate{{60, time.Minute}}) || !slices.Equal(l.Tokens, []Rate{{200000, 24 * time.Hour}}) || l.Concurrent != 4 || l.MaxOutputTokens != 2048 {
+	if l := first.Limits[0]; l.Per != PerPrincipal || l.Mode != ModeEnforce || !slices.Equal(l.Requests, []Rate{{60, time.Minute}}) || !slices.Equal(l.Tokens, []Rate{{200000, 24 * time.Hour}}) || l.Concurrent != 4 || l.MaxOutputTokens != 2048 {
 		t.Errorf("got %+v", l)
 	}
-	if got := g.List[1].Limits.Requests; len(got) != 2 || got[1] != (Rate{5000, 24 * time.Hour}) {
+	if got := g.List[1].Limits[0].Requests; len(got) != 2 || got[1] != (Rate{5000, 24 * time.Hour}) {
 		t.Errorf("got %v", got)
 	}
-	if got := g.List[2].Require; got != (Require{MFA: MFAAsserted, MaxAuthAge: time.Hour, Binding: BindingNonce}) {
+	if got := g.List[2].Require; !reflect.DeepEqual(got, Require{MFA: MFAAsserted, MaxAuthAge: time.Hour, Binding: BindingNonce}) {
 		t.Errorf("got %+v", got)
 	}
 	if len(g.List) != 4 || len(g.Admins) != 2 {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/json"
+	"reflect"
 	"regexp"
 	"slices"
 	"testing"
@@ -117,7 +118,7 @@ func TestVocabularyIsClosed(t *testing.T) {
 
 func TestRatesReadBackAsWritten(t *testing.T) {
 	for text, want := range map[string]Rate{
-		"60/1m": {60, time.Minute}, "200000/24h": {200000, 24 * time.Hour}, "1/1s": {1, time.Second}, "5/90s": {5, 90 * time.Second}, "7/1h30m": {7, 90 * time.Minute},
+		"60/1m": {60, time.Minute}, "200000/24h": {200000, 24 * time.Hour}, "1/1s": {1, time.Second}, "5/90s": {5, 90 * time.Second}, "7/1h30m": {7, 90 * time.Minute}, "9/1d": {9, 24 * time.Hour}, "9/30d": {9, 720 * time.Hour}, "9/1d12h": {9, 36 * time.Hour},
 	} {
 		got, err := ParseRate(text)
 		if err != nil || got != want {
@@ -130,7 +131,7 @@ func TestRatesReadBackAsWritten(t *testing.T) {
 	if got := (Rate{200000, 24 * time.Hour}).String(); got != "200000/24h" {
 		t.Errorf("got %s", got)
 	}
-	for _, text := range []string{"", "/", "60", "60/", "/1m", "+6/1m", "6 /1m", "6/1m/2", "6e3/1m", "0x6/1m", "60/0s", "60/-1m", "60/1d"} {
+	for _, text := range []string{"", "/", "60", "60/", "/1m", "+6/1m", "6 /1m", "6/1m/2", "6e3/1m", "0x6/1m", "60/0s", "60/-1m", "60/367d", "60/d", "60/-1d", "60/1d-1h", "60/1d+1h", "60/1.5d", "60/1h1d", "60/1d1d"} {
 		if got, err := ParseRate(text); err == nil {
 			t.Errorf("%q was read as %v", text, got)
 		}
@@ -140,18 +141,19 @@ func TestRatesReadBackAsWritten(t *testing.T) {
 func TestDecisionTravelsAsJSON(t *testing.T) {
 	d := Decision{
 		Allow: true, Reason: ReasonAllowed, Message: "m", Grant: "g", Priority: 3, Revision: "r",
-		Limits: Limits{Requests: []Rate{{60, time.Minute}}, Concurrent: 2}, Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Limits: []Limits{{Requests: []Rate{{60, time.Minute}}, Concurrent: 2, Per: PerGroup}}, Group: "corp/a", Keys: KeyRule{90 * day},
+		StepUp: &StepUp{MFA: true, ACR: "gold silver", MaxAge: 12 * time.Hour}, Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
 	data, err := json.Marshal(d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"allow":true,"reason":"allowed","message":"m","grant":"g","limits":{"requests":["60/1m"],"concurrent":2},"priority":3,"until":"2026-01-02T03:04:05Z","revision":"r"}`
+	const want = `{"allow":true,"reason":"allowed","message":"m","grant":"g","group":"corp/a","limits":[{"requests":["60/1m"],"concurrent":2,"per":"group"}],"keys":{"max_ttl":"90d"},"priority":3,"step_up":{"mfa":true,"acr":"gold silver","max_age":"12h"},"until":"2026-01-02T03:04:05Z","revision":"r"}`
 	if string(data) != want {
 		t.Errorf("got %s", data)
 	}
 	var back Decision
-	if err := json.Unmarshal(data, &back); err != nil || back.Limits.Requests[0] != d.Limits.Requests[0] {
+	if err := json.Unmarshal(data, &back); err != nil || !reflect.DeepEqual(back, d) {
 		t.Errorf("got %+v, %v", back, err)
 	}
 	if data, _ := json.Marshal(Decision{Reason: ReasonNoGrant}); string(data) != `{"allow":false,"reason":"no_grant","message":""}` {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -79,18 +78,9 @@ func (a *app) printAnswer(q admin.Question, answer admin.Answer) {
 }
 
 func limitsText(answer admin.Answer) string {
-	var parts []string
-	for _, r := range answer.Requests {
-		parts = append(parts, "requests "+clean(r))
+	var lines []string
+	for _, l := range answer.Limits {
+		lines = append(lines, clean(l.Text))
 	}
-	for _, r := range answer.Tokens {
-		parts = append(parts, "tokens "+clean(r))
-	}
-	if answer.Concurrent > 0 {
-		parts = append(parts, fmt.Sprintf("%d at once", answer.Concurrent))
-	}
-	if answer.MaxOutputTokens > 0 {
-		parts = append(parts, fmt.Sprintf("at most %d tokens an answer", answer.MaxOutputTokens))
-	}
-	return strings.Join(parts, ", ")
+	return strings.Join(lines, "\n")
 }

@@ -102,11 +102,21 @@ type Answer struct {
 	Revision        string      `json:"revision"`
 	Priority        int         `json:"priority,omitempty"`
 	Until           *time.Time  `json:"until,omitempty"`
-	Requests        []string    `json:"requests,omitempty"` // 60/1m
-	Tokens          []string    `json:"tokens,omitempty"`
-	Concurrent      int         `json:"concurrent,omitempty"`
-	MaxOutputTokens int         `json:"max_output_tokens,omitempty"`
-	Considered      []GrantStep `json:"considered,omitempty"` // grants that name the principal, in file order
+	Limits          []Limits    `json:"limits,omitempty"`            // all hold at once
+	MaxOutputTokens int         `json:"max_output_tokens,omitempty"` // the least of those that are enforced
+	Considered      []GrantStep `json:"considered,omitempty"`        // grants that name the principal, in file order
+}
+
+// Limits is how much a grant allows.
+type Limits struct {
+	Requests        []string `json:"requests,omitempty"` // 60/1m
+	Tokens          []string `json:"tokens,omitempty"`
+	Concurrent      int      `json:"concurrent,omitempty"`
+	MaxOutputTokens int      `json:"max_output_tokens,omitempty"`
+	Per             string   `json:"per"`               // principal, group or grant
+	Mode            string   `json:"mode"`              // enforce or warn
+	Contact         string   `json:"contact,omitempty"` // whom to ask for more
+	Text            string   `json:"text"`              // all of it for a person, in one line
 }
 
 // GrantStep says how one grant fared.

@@ -128,7 +128,7 @@ func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question) adm
 	d := x.Decision
 	answer := admin.Answer{
 		Allow: d.Allow && known, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision, Priority: d.Priority,
-		Concurrent: d.Limits.Concurrent, MaxOutputTokens: d.Limits.MaxOutputTokens,
+		Limits: apiLimits(d.Limits), MaxOutputTokens: d.MaxOutputTokens(),
 	}
 	if d.Allow && !known {
 		answer.Reason, answer.Message, answer.Grant = reasonUnknown, "no agent is enrolled for a resource of this name", ""
@@ -136,18 +136,30 @@ func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question) adm
 	if !d.Until.IsZero() {
 		answer.Until = &d.Until
 	}
-	for _, rate := range d.Limits.Requests {
-		answer.Requests = append(answer.Requests, rate.String())
-	}
-	for _, rate := range d.Limits.Tokens {
-		answer.Tokens = append(answer.Tokens, rate.String())
-	}
 	for _, g := range x.Grants {
 		if len(g.To) > 0 {
 			answer.Considered = append(answer.Considered, admin.GrantStep{Grant: g.Name, Result: g.Verdict()})
 		}
 	}
 	return answer
+}
+
+// apiLimits are limits in the words of the API.
+func apiLimits(all []policy.Limits) []admin.Limits {
+	var out []admin.Limits
+	for _, l := range all {
+		one := admin.Limits{
+			Concurrent: l.Concurrent, MaxOutputTokens: l.MaxOutputTokens, Per: l.Per, Mode: l.Mode, Contact: l.Contact, Text: l.String(),
+		}
+		for _, rate := range l.Requests {
+			one.Requests = append(one.Requests, rate.String())
+		}
+		for _, rate := range l.Tokens {
+			one.Tokens = append(one.Tokens, rate.String())
+		}
+		out = append(out, one)
+	}
+	return out
 }
 
 func (r *Relay) status(keep func(*session) bool) admin.Status {

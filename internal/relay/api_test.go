@@ -45,7 +45,7 @@ func TestExplainShowsTheCallersGrantsAndNobodyElses(t *testing.T) {
 	c := api(t, s.user(nil).open(tunnel.Interactive))
 	a, err := c.Explain(within(t), admin.Question{Resource: "phi3", Action: "chat", Model: "phi3:latest"})
 	must(t, err)
-	if !a.Allow || a.Grant != "engineers-phi3" || a.Priority != 7 || a.MaxOutputTokens != 512 || len(a.Requests) != 1 || a.Requests[0] != "60/1m" {
+	if !a.Allow || a.Grant != "engineers-phi3" || a.Priority != 7 || a.MaxOutputTokens != 512 || len(a.Limits) != 1 || a.Limits[0].Requests[0] != "60/1m" {
 		t.Errorf("%+v", a)
 	}
 	a, err = c.Explain(within(t), admin.Question{Resource: "secret", Action: "chat"})

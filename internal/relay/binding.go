@@ -106,7 +106,7 @@ func (k *keyRecord) merge(id *identity, named bool) {
 	}
 	p.Binding = k.Binding
 	if p.AuthTime.After(k.AuthTime) {
-		k.AuthTime, k.MFA = p.AuthTime, ""
+		k.AuthTime, k.MFA, k.ACR = p.AuthTime, "", ""
 	}
 	p.AuthTime = k.AuthTime
 	switch {
@@ -115,6 +115,10 @@ func (k *keyRecord) merge(id *identity, named bool) {
 	case k.MFA != "": // a claim of the login says more than the provider's own rule
 		p.MFA = auth.MFA{Asserted: true, Source: k.MFA}
 	}
+	if p.ACR != "" {
+		k.ACR = p.ACR
+	}
+	p.ACR = k.ACR
 }
 
 // killKey refuses the key's sessions until its owner logs in anew, which makes

@@ -38,7 +38,7 @@ func (r *Relay) decide(ctx context.Context, q guard.Question) guard.Decision {
 	_, d := r.askNamed(ctx, who.identity(), q.Resource.Name, q.Resource.Kind, q.Action, q.Model, q.Caller.Via, q.Egress)
 	return guard.Decision{
 		Allow: d.Allow, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision,
-		Priority: d.Priority, MaxOutputTokens: d.Limits.MaxOutputTokens, Until: d.Until,
+		Priority: d.Priority, MaxOutputTokens: d.MaxOutputTokens(), Until: d.Until,
 	}
 }
 

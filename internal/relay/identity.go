@@ -30,7 +30,7 @@ func newIdentity(token *auth.Token) *identity {
 func policyPrincipal(p auth.Principal) policy.Principal {
 	return policy.Principal{
 		Issuer: p.Issuer, Subject: p.Subject, Groups: p.Groups, GroupsUnknown: p.GroupsUnknown, Claims: p.Claims,
-		MFA: p.MFA.Asserted, MFASource: p.MFA.Source, AuthTime: p.AuthTime, Binding: p.Binding, Workload: p.Workload,
+		MFA: p.MFA.Asserted, MFASource: p.MFA.Source, ACR: p.ACR, AuthTime: p.AuthTime, Binding: p.Binding, Workload: p.Workload,
 	}
 }
 

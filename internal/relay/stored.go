@@ -47,6 +47,7 @@ type keyRecord struct {
 	Binding  string    `json:"binding"`
 	AuthTime time.Time `json:"auth_time"`
 	MFA      string    `json:"mfa,omitempty"` // source that asserted it at login
+	ACR      string    `json:"acr,omitempty"` // of the login
 	Killed   bool      `json:"killed,omitempty"`
 }
 

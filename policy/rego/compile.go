@@ -37,7 +37,7 @@ const (
 // loaded is one policy, ready to answer. It is immutable but for its cache.
 type loaded struct {
 	grants   *policy.Grants
-	byName   map[string]policy.Require // of each grant, for messages
+	byName   map[string]policy.Grant
 	revision string
 	decision rego.PreparedEvalQuery
 	explain  rego.PreparedEvalQuery
@@ -131,9 +131,9 @@ func load(ctx context.Context, src source) (*loaded, error) {
 	if c.compiler.Compile(c.modules); c.compiler.Failed() {
 		return nil, fmt.Errorf("compile policy: %w", c.compiler.Errors)
 	}
-	l := &loaded{grants: c.grants, revision: src.revision(), replaced: c.replaced, byName: map[string]policy.Require{}}
+	l := &loaded{grants: c.grants, revision: src.revision(), replaced: c.replaced, byName: map[string]policy.Grant{}}
 	for _, g := range c.grants.List {
-		l.byName[g.Name] = g.Require
+		l.byName[g.Name] = g
 		l.ages = l.ages || g.Require.MaxAuthAge > 0
 	}
 	if !c.readsClock {

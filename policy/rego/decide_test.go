@@ -130,7 +130,10 @@ func TestDecisionsByReason(t *testing.T) {
 func TestAllowCarriesLimitsPriorityAndUntil(t *testing.T) {
 	e := newTestEngine(t, tableGrants, nil)
 	d := e.Decide(t.Context(), chat(strong("ann", "ml-eng"), "phi3", "phi3:latest"))
-	if got := d.Limits; len(got.Requests) != 2 || got.Requests[1] != (policy.Rate{N: 1000, Per: 24 * time.Hour}) ||
+	if len(d.Limits) != 1 || d.MaxOutputTokens() != 2048 {
+		t.Fatalf("limits: %+v", d.Limits)
+	}
+	if got := d.Limits[0]; len(got.Requests) != 2 || got.Requests[1] != (policy.Rate{N: 1000, Per: 24 * time.Hour}) ||
 		len(got.Tokens) != 1 || got.Concurrent != 4 || got.MaxOutputTokens != 2048 {
 		t.Errorf("limits: %+v", got)
 	}

@@ -54,6 +54,7 @@ func (q question) document() ast.Value {
 			field("asserted", flag(q.mfaAsserted)),
 			field("source", text(p.MFASource)),
 		)),
+		field("acr", text(p.ACR)),
 		field("binding", text(p.Binding)),
 		field("workload", flag(p.Workload)),
 	}
@@ -70,6 +71,7 @@ func (q question) document() ast.Value {
 		field("action", text(q.Action)),
 		field("model", text(q.Model)),
 		field("egress", flag(q.Egress)),
+		field("media", texts(q.Media)),
 		field("via", text(q.Via)),
 	)
 }

@@ -159,7 +159,7 @@ func (l *loaded) cacheable(d policy.Decision) bool {
 	case d.Allow && l.replaced && l.ages:
 		return !d.Until.IsZero()
 	case !d.Allow:
-		return l.byName[d.Grant].MaxAuthAge == 0
+		return l.byName[d.Grant].Require.MaxAuthAge == 0
 	}
 	return true
 }
@@ -176,11 +176,26 @@ func (e *Engine) evaluate(ctx context.Context, l *loaded, q question) (d policy.
 	if err != nil {
 		return e.failure(ctx, l, err), false
 	}
+	d = l.complete(q, d)
 	if d.Message == "" {
 		d.Message = l.message(q, d)
 	}
 	d.Revision = l.revision
 	return d, true
+}
+
+// complete holds an answer against the question: what follows from the grant it
+// names, and what no answer may grant.
+func (l *loaded) complete(q question, d policy.Decision) policy.Decision {
+	switch {
+	case d.Allow && q.Via == policy.ViaKey && !d.Keys.Allowed(): // of a module of the operator's own
+		return policy.Decision{Reason: policy.ReasonKeysNotGranted, Until: d.Until}
+	case d.Allow && d.Group == "":
+		d.Group = l.byName[d.Grant].Group(q.Principal)
+	case q.Principal.Workload || q.Via == policy.ViaKey:
+		d.StepUp = nil // no person is there to log in
+	}
+	return d
 }
 
 var (

@@ -51,6 +51,8 @@ func (l *loaded) rows(v ast.Value, q question, d policy.Decision) ([]policy.Expl
 			Model:    holds(finding, "model"),
 			Action:   holds(finding, "action"),
 			Egress:   holds(finding, "egress"),
+			Media:    holds(finding, "media"),
+			Keys:     holds(finding, "keys"),
 			Unmet:    reasons(finding, "unmet"),
 		}
 		for _, s := range grant.To {
@@ -58,7 +60,7 @@ func (l *loaded) rows(v ast.Value, q question, d policy.Decision) ([]policy.Expl
 				row.To = append(row.To, s.String())
 			}
 		}
-		row.Allows = holds(finding, "principal") && row.Resource && row.Model && row.Action && row.Egress && len(row.Unmet) == 0
+		row.Allows = holds(finding, "principal") && row.Resource && row.Model && row.Action && row.Egress && row.Media && row.Keys && len(row.Unmet) == 0
 		row.Decides = row.Allows && d.Allow && !l.replaced && d.Grant == grant.Name
 		rows[i] = row
 	}

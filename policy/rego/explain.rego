@@ -16,6 +16,8 @@ explanation := [row |
 		"model": i in {i | model_named(i)},
 		"action": i in {i | action_named(i)},
 		"egress": i in {i | egress_allowed(i)},
+		"media": i in {i | media_allowed(i)},
+		"keys": i in {i | key_allowed(i)},
 		"unmet": unmet(i),
 	}
 ]

@@ -11,6 +11,7 @@ decision := {
 	"reason": "allowed",
 	"grant": grant.name,
 	"limits": grant.limits,
+	"keys": keys(grant),
 	"priority": grant.priority,
 	"until": until(grant),
 } if {
@@ -28,11 +29,20 @@ else := {"allow": false, "reason": "action_not_granted"} if count(naming_action)
 
 else := {"allow": false, "reason": "egress_not_granted"} if count(allowing_egress) == 0
 
-else := {"allow": false, "reason": unmet(closest)[0], "grant": grants.list[closest].name}
+else := {"allow": false, "reason": "media_not_granted"} if count(allowing_media) == 0
 
-winner := min({i | some i in allowing_egress; met(i)})
+else := {"allow": false, "reason": "keys_not_granted"} if count(admitting) == 0
 
-closest := min(allowing_egress)
+else := {
+	"allow": false,
+	"reason": unmet(closest)[0],
+	"grant": grants.list[closest].name,
+	"step_up": step_up(grants.list[closest].require),
+}
+
+winner := min({i | some i in admitting; met(i)})
+
+closest := min(admitting)
 
 # The selectors that name the principal, by their place in data.grants.selectors.
 selectors contains grants.by.user[input.principal.issuer][input.principal.subject]
@@ -76,9 +86,23 @@ naming_action contains i if {
 	action_named(i)
 }
 
+# All that the request itself must be; what is left are requirements on the login.
+admitting contains i if {
+	some i in naming_action
+	egress_allowed(i)
+	media_allowed(i)
+	key_allowed(i)
+}
+
+# Only for the reason of a denial.
 allowing_egress contains i if {
 	some i in naming_action
 	egress_allowed(i)
+}
+
+allowing_media contains i if {
+	some i in allowing_egress
+	media_allowed(i)
 }
 
 resource_named(i) if name_listed(input.resource.name, grants.list[i].resources)
@@ -118,22 +142,52 @@ egress_allowed(_) if not input.egress
 
 egress_allowed(i) if grants.list[i].egress
 
+media_allowed(_) if not input.media[0]
+
+media_allowed(i) if not grants.list[i].media
+
+media_allowed(i) if {
+	every kind in input.media {
+		grants.list[i].media[kind]
+	}
+}
+
+key_allowed(_) if not input.via == "key"
+
+key_allowed(i) if grants.list[i].keys
+
+keys(grant) := grant.keys if grant.keys
+
+keys(grant) := null if not grant.keys
+
 # Requirements on the login.
 met(i) if not grants.list[i].require
 
 met(i) if {
 	mfa_met(i)
+	acr_met(i)
 	age_met(i)
 	binding_met(i)
 }
 
-unmet(i) := array.concat(
-	[reason | reason := "mfa_required"; not mfa_met(i)],
-	array.concat(
-		[reason | reason := "auth_too_old"; not age_met(i)],
-		[reason | reason := "binding_required"; not binding_met(i)],
-	),
-)
+unmet(i) := [reason |
+	some check in [
+		["mfa_required", {true | mfa_met(i)}],
+		["acr_required", {true | acr_met(i)}],
+		["auth_too_old", {true | age_met(i)}],
+		["binding_required", {true | binding_met(i)}],
+	]
+	check[1] == set()
+	reason := check[0]
+]
+
+# What a login must be that holds all the requirements at once.
+step_up(require) := {
+	"mfa": count({true | require.mfa}) > 0,
+	"acr": concat(" ", object.get(require, "acr", [])),
+	"max_age": object.get(require, "max_auth_age", 0),
+	"binding": object.get(require, "binding", ""),
+}
 
 mfa_met(i) if not grants.list[i].require.mfa
 
@@ -146,6 +200,10 @@ mfa_met(i) if {
 	grants.list[i].require.mfa == "asserted"
 	input.principal.mfa.asserted
 }
+
+acr_met(i) if not grants.list[i].require.acr
+
+acr_met(i) if input.principal.acr in grants.list[i].require.acr
 
 age_met(i) if not grants.list[i].require.max_auth_age
 

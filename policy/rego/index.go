@@ -2,7 +2,6 @@ package rego
 
 import (
 	"strings"
-	"time"
 
 	"iap/policy"
 )
@@ -96,16 +95,22 @@ func grantData(g policy.Grant) map[string]any {
 		"name":      g.Name,
 		"resources": resourcesData(g.Resources),
 		"actions":   nameSet(g.Actions),
-		"limits":    limitsData(g.Limits),
+		"limits":    allLimitsData(g.Limits),
 		"priority":  g.Priority,
 	}
 	if len(g.Models) > 0 {
 		data["models"] = modelsData(g.Models)
 	}
+	if g.Media != nil {
+		data["media"] = nameSet(g.Media)
+	}
+	if g.Keys.Allowed() {
+		data["keys"] = map[string]any{keysMaxTTL: int64(g.Keys.MaxTTL)}
+	}
 	if g.Egress {
 		data["egress"] = true
 	}
-	if g.Require != (policy.Require{}) {
+	if !g.Require.IsZero() {
 		data["require"] = requireData(g.Require)
 	}
 	return data
@@ -164,13 +169,32 @@ func requireData(r policy.Require) map[string]any {
 	if r.MFA != policy.MFANotRequired {
 		data["mfa"] = r.MFA
 	}
+	if len(r.ACR) > 0 {
+		data["acr"] = textList(r.ACR)
+	}
 	if r.MaxAuthAge > 0 {
-		data["max_auth_age"] = int64(r.MaxAuthAge / time.Nanosecond)
+		data["max_auth_age"] = int64(r.MaxAuthAge)
 	}
 	if r.Binding != "" {
 		data["binding"] = r.Binding
 	}
 	return data
+}
+
+func textList(list []string) []any {
+	out := make([]any, len(list))
+	for i, text := range list {
+		out[i] = text
+	}
+	return out
+}
+
+func allLimitsData(all []policy.Limits) []any {
+	list := make([]any, len(all))
+	for i, l := range all {
+		list[i] = limitsData(l)
+	}
+	return list
 }
 
 func limitsData(l policy.Limits) map[string]any {
@@ -185,11 +209,15 @@ func limitsData(l policy.Limits) map[string]any {
 		}
 		data[key] = list
 	}
-	if l.Concurrent > 0 {
-		data[limitConcurrent] = l.Concurrent
+	for key, n := range map[string]int{limitConcurrent: l.Concurrent, limitMaxOutputTokens: l.MaxOutputTokens} {
+		if n > 0 {
+			data[key] = n
+		}
 	}
-	if l.MaxOutputTokens > 0 {
-		data[limitMaxOutputTokens] = l.MaxOutputTokens
+	for key, word := range map[string]string{limitPer: l.Per, limitMode: l.Mode, limitContact: l.Contact} {
+		if word != "" {
+			data[key] = word
+		}
 	}
 	return data
 }

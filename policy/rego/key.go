@@ -26,6 +26,7 @@ func (q question) key() cacheKey {
 		e.list(p.Claims[name])
 	}
 	e.text(p.MFASource)
+	e.text(p.ACR)
 	e.text(p.Binding)
 	e.flags(q.mfaHeld, q.mfaAsserted, p.Workload, q.Egress)
 	e = binary.BigEndian.AppendUint64(e, uint64(q.authTime))
@@ -38,6 +39,7 @@ func (q question) key() cacheKey {
 	}
 	e.text(q.Action)
 	e.text(q.Model)
+	e.list(q.Media)
 	e.text(q.Via)
 	return sha256.Sum256(e)
 }

@@ -3,6 +3,7 @@ package rego
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"iap/policy"
@@ -15,7 +16,7 @@ const maxQuoted = 80
 // this question and what can be done about it.
 func (l *loaded) message(q question, d policy.Decision) string {
 	resource := quote(q.Resource.Name)
-	require := l.byName[d.Grant]
+	require := l.byName[d.Grant].Require
 	switch d.Reason {
 	case policy.ReasonAllowed:
 		return "allowed by grant " + quote(d.Grant)
@@ -32,6 +33,12 @@ func (l *loaded) message(q question, d policy.Decision) string {
 		return fmt.Sprintf("your grants on %s do not include the action %s: ask an administrator for it", resource, quote(q.Action))
 	case policy.ReasonEgressNotGranted:
 		return fmt.Sprintf("the model %s sends prompts to another host, which needs a grant with `egress: true`", quote(q.Model))
+	case policy.ReasonMediaNotGranted:
+		return fmt.Sprintf("the request carries %s, and your grants on %s do not include that: send text alone, or ask an administrator", strings.Join(q.Media, " and "), resource)
+	case policy.ReasonKeysNotGranted:
+		return fmt.Sprintf("no grant of yours lets keys do this on %s: an administrator can add `keys: {max_ttl: 90d}` to one", resource)
+	case policy.ReasonACRRequired:
+		return fmt.Sprintf("grant %s needs a login of the class %s: run `iapctl login` again", quote(d.Grant), quote(strings.Join(require.ACR, " or ")))
 	case policy.ReasonMFARequired:
 		return mfaMessage(d.Grant, require)
 	case policy.ReasonAuthTooOld:

@@ -18,6 +18,10 @@ const (
 	limitTokens          = "tokens"
 	limitConcurrent      = "concurrent"
 	limitMaxOutputTokens = "max_output_tokens"
+	limitPer             = "per"
+	limitMode            = "mode"
+	limitContact         = "contact"
+	keysMaxTTL           = "max_ttl"
 )
 
 // Bounds of a decision document, so that a module cannot put a book into every
@@ -26,7 +30,10 @@ const (
 	maxReason      = 64
 	maxMessage     = 1024
 	maxGrantName   = 64
+	maxGroup       = 1024
+	maxContact     = 200
 	maxRates       = 16
+	maxLimits      = 16
 	maxLimitNumber = 1_000_000_000
 	maxPriority    = 1000
 )
@@ -86,8 +93,14 @@ func readField(d *policy.Decision, key, v ast.Value) (err error) {
 		d.Message, err = readText("message", v, maxMessage)
 	case "grant":
 		d.Grant, err = readText("grant", v, maxGrantName)
+	case "group":
+		d.Group, err = readText("group", v, maxGroup)
 	case "limits":
-		d.Limits, err = readLimits(v)
+		d.Limits, err = readAllLimits(v)
+	case "keys":
+		d.Keys, err = readKeys(v)
+	case "step_up":
+		d.StepUp, err = readStepUp(v)
 	case "priority":
 		d.Priority, err = readInteger("priority", v, maxPriority)
 	case "until":
@@ -152,49 +165,6 @@ func readUntil(v ast.Value) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("until %v is no time in nanoseconds", n)
 	}
 	return time.Unix(0, ns).UTC(), nil
-}
-
-func readLimits(v ast.Value) (policy.Limits, error) {
-	var l policy.Limits
-	object, isObject := v.(ast.Object)
-	if !isObject {
-		return l, fmt.Errorf("limits is %s, not an object", typeName(v))
-	}
-	err := object.Iter(func(key, value *ast.Term) (err error) {
-		name, _ := key.Value.(ast.String)
-		switch name {
-		case limitRequests:
-			l.Requests, err = readRates(limitRequests, value.Value)
-		case limitTokens:
-			l.Tokens, err = readRates(limitTokens, value.Value)
-		case limitConcurrent:
-			l.Concurrent, err = readInteger(limitConcurrent, value.Value, maxLimitNumber)
-		case limitMaxOutputTokens:
-			l.MaxOutputTokens, err = readInteger(limitMaxOutputTokens, value.Value, maxLimitNumber)
-		default:
-			err = fmt.Errorf("limits has an unknown key %v", key)
-		}
-		return err
-	})
-	return l, err
-}
-
-func readRates(what string, v ast.Value) ([]policy.Rate, error) {
-	list, isList := v.(*ast.Array)
-	if !isList || list.Len() > maxRates {
-		return nil, fmt.Errorf("%s is not a list of up to %d rates such as \"60/1m\"", what, maxRates)
-	}
-	rates := make([]policy.Rate, 0, list.Len())
-	err := list.Iter(func(term *ast.Term) error {
-		s, err := readText(what, term.Value, maxMessage)
-		if err != nil {
-			return err
-		}
-		rate, err := policy.ParseRate(s)
-		rates = append(rates, rate)
-		return err
-	})
-	return rates, err
 }
 
 // typeName is the value's type with its article.

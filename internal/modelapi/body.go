@@ -7,11 +7,6 @@ import (
 	"strings"
 )
 
-// outputFields ask for a number of output tokens, at the top of the body and in the objects that hold parameters.
-var outputFields = [...]string{
-	"max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "max_new_tokens", "num_predict",
-}
-
 // parameterFields are objects of the body that hold parameters.
 var parameterFields = [...]string{"options", "parameters", "sampling_params"}
 
@@ -83,20 +78,24 @@ func (q *request) readObject() error {
 	if err := q.readStream(); err != nil {
 		return err
 	}
-	if err := q.readMaxOutput(); err != nil {
+	if err := q.readLoad(); err != nil {
 		return err
 	}
-	return q.readLoad()
+	return q.applyRules()
 }
 
 // checkNames refuses a field that counts, spelled in another letter case.
 func checkNames(doc *document) error {
 	for _, m := range doc.members {
 		if folded := foldName([]byte(m.name)); string(folded) != m.name && isKnownName(string(folded)) {
-			return &Error{400, "json_name_case", "the body's field " + strconv.Quote(string(folded)) + " must be written in lower case"}
+			return errNameCase(string(folded))
 		}
 	}
 	return nil
+}
+
+func errNameCase(folded string) error {
+	return &Error{400, "json_name_case", "the body's field " + strconv.Quote(folded) + " must be written in lower case"}
 }
 
 func (q *request) readModels() error {
@@ -192,53 +191,6 @@ func (q *request) readStream() error {
 		return &Error{400, "field_invalid", "the body's field \"stream\" must be true or false"}
 	}
 	q.class.Stream = q.class.Stream && q.route.streams
-	return nil
-}
-
-// readMaxOutput finds the largest number of output tokens the body asks for by any of its names: which one a server
-// obeys is not known here.
-func (q *request) readMaxOutput() error {
-	if err := q.noteOutput(q.doc); err != nil {
-		return err
-	}
-	for _, field := range parameterFields {
-		raw := q.doc.lookup(field)
-		if len(raw) == 0 || raw[0] != '{' {
-			continue
-		}
-		inner := &document{data: raw, object: true}
-		w := walker{data: raw, members: &inner.members}
-		if err := w.value(1); err != nil {
-			return err
-		}
-		if err := checkNames(inner); err != nil {
-			return err
-		}
-		if err := q.noteOutput(inner); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (q *request) noteOutput(doc *document) error {
-	c := q.class
-	for _, field := range outputFields {
-		raw := doc.lookup(field)
-		if raw == nil || string(raw) == "null" {
-			continue
-		}
-		n, err := strconv.ParseInt(string(raw), 10, 64)
-		if err != nil {
-			return &Error{400, "field_invalid", "the body's field \"" + field + "\" must be a whole number"}
-		}
-		switch {
-		case n < 0:
-			c.MaxOutput = -1
-		case c.MaxOutput >= 0:
-			c.MaxOutput = max(c.MaxOutput, n)
-		}
-	}
 	return nil
 }
 

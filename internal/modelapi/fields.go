@@ -18,5 +18,5 @@ func isKnownName(folded string) bool {
 		"top_k", "top_p", "truncate", "user", "video_url", "vllm_xargs":
 		return true
 	}
-	return false
+	return rules().names[folded]
 }

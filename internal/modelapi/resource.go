@@ -9,7 +9,11 @@ const (
 
 // Names of the model servers as agents announce them.
 const (
-	ServerOllama = "ollama"
+	ServerOllama   = "ollama"
+	ServerLlamaCPP = "llama.cpp"
+	ServerVLLM     = "vllm"
+	ServerSGLang   = "sglang"
+	ServerTGI      = "tgi"
 )
 
 // OnlyModel is the one model of a server that has no other and ignores the name in a request: it is what such a request

@@ -1,0 +1,88 @@
+package modelapi
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// obligations are those the tests write.
+func testObligations() Obligations {
+	return Obligations{Subject: "sub", CacheSalt: "salt", Priority: 7, MaxOutput: 100}
+}
+
+// testTable knows the routes of all servers that the table can be built for.
+func testTable(t testing.TB) *Table {
+	t.Helper()
+	table, err := NewTable(append(Servers(), "sglang", "tgi", "llama-swap")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// forward classifies, rewrites and verifies, as relay and agent do one after the other.
+func forward(t testing.TB, table *Table, in Input, o Obligations) (Class, error) {
+	t.Helper()
+	c, err := table.Classify(in)
+	if err != nil {
+		return c, err
+	}
+	canonical := in
+	canonical.Path, canonical.Query, _ = strings.Cut(c.Target, "?")
+	canonical.Body, canonical.Aliases = c.Body, nil
+	r, err := table.Rewrite(canonical, c, o)
+	if err != nil {
+		t.Fatalf("%s %s: rewrite: %v", in.Path, in.Body, err)
+	}
+	canonical.Body = r.Body
+	v, err := table.Verify(canonical)
+	if err != nil {
+		t.Fatalf("%s %s: rewritten as %s: %v", in.Path, in.Body, r.Body, err)
+	}
+	if v.Action != r.Action || v.SubAction != r.SubAction || v.Model != r.Model || !slices.Equal(v.Models, r.Models) || v.Stream != r.Stream ||
+		v.MaxOutput != r.MaxOutput || v.Choices != r.Choices || !slices.Equal(v.Also, r.Also) || !slices.Equal(v.Media, r.Media) {
+		t.Fatalf("%s %s: rewritten as %s\n%+v\n%+v", in.Path, in.Body, r.Body, r, v)
+	}
+	again, err := table.Rewrite(canonical, v, o)
+	if err != nil || string(again.Body) != string(r.Body) {
+		t.Fatalf("%s: rewritten %s, and again %s, %v", in.Path, r.Body, again.Body, err)
+	}
+	return r, nil
+}
+
+func TestTheCapIsWrittenIntoTheFieldThatTheServerObeys(t *testing.T) {
+	table := testTable(t)
+	for _, try := range []struct{ server, path, body, want string }{
+		{"ollama", "/v1/chat/completions", `{"model":"m:x","messages":[{}]}`, `{"model":"m:x","messages":[{}],"max_tokens":100}`},
+		{"ollama", "/v1/chat/completions", `{"model":"m:x","messages":[{}],"max_completion_tokens":5000}`, `{"model":"m:x","messages":[{}],"max_completion_tokens":100,"max_tokens":100}`},
+		{"ollama", "/v1/chat/completions", `{"model":"m:x","messages":[{}],"max_completion_tokens":5}`, `{"model":"m:x","messages":[{}],"max_completion_tokens":5,"max_tokens":5}`},
+		{"ollama", "/api/chat", `{"model":"m:x","messages":[{}]}`, `{"model":"m:x","messages":[{}],"options":{"num_predict":100}}`},
+		{"ollama", "/api/chat", `{"model":"m:x","messages":[{}],"options":null}`, `{"model":"m:x","messages":[{}],"options":{"num_predict":100}}`},
+		{"ollama", "/api/chat", `{"model":"m:x","messages":[{}],"options":{"temperature":0.50}}`, `{"model":"m:x","messages":[{}],"options":{"temperature":0.50,"num_predict":100}}`},
+		{"ollama", "/api/generate", `{"model":"m:x","options":{"num_predict":-2},"prompt":"p"}`, `{"model":"m:x","options":{"num_predict":100},"prompt":"p"}`},
+		{"ollama", "/v1/messages", `{"model":"m:x","messages":[{}],"max_tokens":4096}`, `{"model":"m:x","messages":[{}],"max_tokens":100}`},
+		{"ollama", "/v1/responses", `{"model":"m:x","input":"i"}`, `{"model":"m:x","input":"i","max_output_tokens":100}`},
+		{"llama.cpp", "/completion", `{"prompt":"p"}`, `{"prompt":"p","n_predict":100}`},
+		{"llama.cpp", "/completion", `{"prompt":"p","max_tokens":7}`, `{"prompt":"p","max_tokens":7,"n_predict":7}`},
+		{"llama.cpp", "/completion", `{"prompt":"p","n_predict":-1}`, `{"prompt":"p","n_predict":100}`},
+		{"llama.cpp", "/completion", `{"prompt":"p","n_predict":0}`, `{"prompt":"p","n_predict":0}`},
+		{"llama.cpp", "/v1/chat/completions", `{"n_predict":900,"messages":[]}`, `{"n_predict":100,"messages":[]}`},
+		{"llama.cpp", "/v1/chat/completions", `{"max_tokens":30,"max_completion_tokens":null,"messages":[]}`, `{"max_tokens":30,"max_completion_tokens":30,"messages":[]}`},
+		{"sglang", "/generate", `{"text":"t"}`, `{"text":"t","sampling_params":{"max_new_tokens":100}}`},
+		{"sglang", "/generate", `{"text":["t","u"],"sampling_params":[{"max_new_tokens":1000},{}]}`, `{"text":["t","u"],"sampling_params":[{"max_new_tokens":100},{"max_new_tokens":100}]}`},
+		{"sglang", "/generate", `{"text":"t","sampling_params":[]}`, `{"text":"t","sampling_params":{"max_new_tokens":100}}`},
+		{"sglang", "/v1/completions", `{"model":"m","prompt":"p"}`, `{"model":"m","prompt":"p","max_tokens":16}`},
+		{"sglang", "/v1/chat/completions", `{"model":"m","messages":[],"min_tokens":500}`, `{"model":"m","messages":[],"min_tokens":100,"max_tokens":100}`},
+		{"tgi", "/generate", `{"inputs":"i"}`, `{"inputs":"i","parameters":{"max_new_tokens":100}}`},
+		{"tgi", "/generate", `{"inputs":"i","parameters":{"max_new_tokens":101}}`, `{"inputs":"i","parameters":{"max_new_tokens":100}}`},
+		{"tgi", "/v1/chat/completions", `{"messages":[],"max_completion_tokens":200}`, `{"messages":[],"max_completion_tokens":100}`},
+		{"openai", "/v1/embeddings", `{"model":"m","input":"i"}`, `{"model":"m","input":"i"}`},
+		{"openai", "/v1/chat/completions", `{"model":"m","messages":[],"max_tokens":9223372036854775807}`, `{"model":"m","messages":[],"max_tokens":100}`},
+	} {
+		c, err := forward(t, table, post(try.server, try.path, try.body), Obligations{MaxOutput: 100})
+		if err != nil || string(c.Body) != try.want {
+			t.Errorf("%s %s: got %s, %v\nwant %s", try.server, try.path, c.Body, err, try.want)
+		}
+	}
+}

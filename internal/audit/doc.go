@@ -20,7 +20,7 @@
 //	seq          number of the record: 1, 2, 3, … over all segments and restarts, without gaps
 //	time         when it happened, RFC 3339 with nanoseconds, UTC
 //	mono         nanoseconds since the log was opened; never falls within one run, whatever the wall clock does
-//	kind         decision, outcome, login, session, agent, admin, policy, relay, denied_count
+//	kind         decision, outcome, login, session, agent, admin, subject, policy, relay, denied_count
 //	request      id that a decision and its outcome share
 //	session      id of the session; its begin and end are events of kind session
 //	principal    issuer's alias, "/", subject
@@ -33,6 +33,8 @@
 //	via          tunnel, bearer or local
 //	source       address of the peer
 //	binding      how the token was bound to the session's key: nonce, first-use, none
+//	subject      of a decision: names the subject event that tells what the policy knew of the principal
+//	facts        of a subject event: issuer, subject, groups, claims, mfa and more as a text in JSON
 //	method path  of the request as forwarded; a path has no query
 //	decision     allow or deny
 //	reason       stable code: why it was decided so; for relay events, which event it is
@@ -49,7 +51,9 @@
 //	count        of denied_count: how many refusals; of segment_start and audit_recovered: see below
 //	detail       object of at most 16 strings, by name
 //
-// Names and ids are cut at 512 encoded bytes, paths and messages at 2,048, names of details at 64; what was cut ends in
+// A subject event stands before the first decision that names it, and again a day later and after a restart.
+//
+// Names and ids are cut at 512 encoded bytes, paths and messages at 2,048, facts at 8,192, names of details at 64; what was cut ends in
 // "…". Characters that do not print (controls, direction marks, private use) are escaped, invalid UTF-8 is replaced by
 // U+FFFD, so that a line can be shown on a terminal.
 //

@@ -40,6 +40,8 @@ func (n *line) encode(e *Event) {
 	n.text("source", e.Source, shortText)
 	n.text("binding", e.Binding, shortText)
 	n.identity[1] = len(n.buf)
+	n.text("subject", e.Subject, shortText)
+	n.text("facts", e.Facts, factsText)
 	n.text("method", e.Method, shortText)
 	n.text("path", e.Path, longText)
 	n.text("decision", e.Decision, shortText)

@@ -10,6 +10,7 @@ const (
 	KindSession     = "session"      // a session began, ended or was killed
 	KindAgent       = "agent"        // an agent was enrolled, came, went or was revoked
 	KindAdmin       = "admin"        // an administrator's act: kill, revocation, join token
+	KindSubject     = "subject"      // what the policy knew of a principal; decisions name it by Subject
 	KindPolicy      = "policy"       // the policy was loaded or refused
 	KindRelay       = "relay"        // the relay and this log about themselves
 	KindDeniedCount = "denied_count" // refusals that were counted instead of written in full
@@ -53,6 +54,8 @@ type Event struct {
 	Via       string `json:"via,omitempty"`
 	Source    string `json:"source,omitempty"`
 	Binding   string `json:"binding,omitempty"`
+	Subject   string `json:"subject,omitempty"` // id of the latest subject event with the facts a decision rested on
+	Facts     string `json:"facts,omitempty"`   // of a subject event: those facts as JSON
 
 	Method   string `json:"method,omitempty"`
 	Path     string `json:"path,omitempty"`

@@ -19,6 +19,7 @@ const (
 
 	shortText  = 512     // bytes of an encoded name or id: an issuer's alias and a subject of 255 fit, escaped or not
 	longText   = 2 << 10 // bytes of an encoded path or message
+	factsText  = 8 << 10 // bytes of what is known of a principal: some two hundred groups
 	detailName = 64      // bytes of the encoded name of a detail
 	maxDetails = 16      // details of one event
 

@@ -3,6 +3,7 @@ package relay
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"iap/auth"
@@ -18,6 +19,10 @@ type identity struct {
 	policy    policy.Principal
 	agent     *agentRecord // nil for users
 	newKey    bool         // first login of the principal with this key
+
+	facts sync.Once // guards the next two
+	// subject is what the policy is told of the principal, as JSON, and subjectID its hash.
+	subject, subjectID string
 }
 
 // newIdentity is token's principal as the policy sees it.

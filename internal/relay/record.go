@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"iap/internal/admin"
 	"iap/internal/audit"
 	"iap/internal/guard"
 	"iap/policy"
@@ -26,7 +27,13 @@ func (r *Relay) record(ctx context.Context, e guard.Event) error {
 	if e.Caller != nil {
 		line.Session, line.Principal, line.Via, line.Source = e.Caller.Session, e.Caller.Principal, e.Caller.Via, e.Caller.Source
 		if who, ok := e.Caller.Value.(principalSource); ok {
-			line.Issuer, line.Binding = who.identity().principal.Issuer, who.identity().principal.Binding
+			id := who.identity()
+			line.Issuer, line.Binding = id.principal.Issuer, id.principal.Binding
+			if e.Kind == audit.KindDecision {
+				if err := r.subjects.name(ctx, &line, id); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	if e.Decision == audit.Deny {
@@ -48,6 +55,9 @@ func details(e guard.Event) map[string]string {
 		all[key] = value
 	}
 	add("sub_action", e.SubAction)
+	if e.Kind == audit.KindDecision {
+		resourceFacts(add, e.Resource.Kind, e.Resource.Labels)
+	}
 	if len(e.Models) > 1 {
 		add("models", strings.Join(e.Models, " "))
 	}
@@ -65,13 +75,18 @@ type streamRecord struct {
 }
 
 // recordStream writes the decision on a stream before anything goes upstream.
-func (r *Relay) recordStream(ctx context.Context, s *session, h tunnel.Header, d policy.Decision) (*streamRecord, error) {
+func (r *Relay) recordStream(ctx context.Context, s *session, h tunnel.Header, res admin.JoinResource, d policy.Decision) (*streamRecord, error) {
 	id := s.identity()
 	rec := &streamRecord{relay: r, start: r.now(), line: audit.Event{
 		Kind: audit.KindDecision, Request: newID("st"), Session: s.tunnel.ID(), Principal: id.id(), Issuer: id.principal.Issuer,
 		Binding: id.principal.Binding, Resource: h.Resource, Action: policy.ActionConnect, Via: "tunnel", Source: s.source,
 		Grant: d.Grant, Reason: d.Reason, Revision: d.Revision, Decision: audit.Allow,
 	}}
+	rec.line.Detail = map[string]string{"asked": "reach"}
+	resourceFacts(func(key, value string) { rec.line.Detail[key] = value }, res.Kind, res.Labels)
+	if err := r.subjects.name(ctx, &rec.line, id); err != nil {
+		return rec, err
+	}
 	if !d.Allow {
 		rec.line.Decision, rec.line.Message = audit.Deny, d.Message
 		return rec, r.audit.Denied(ctx, rec.line)
@@ -82,7 +97,7 @@ func (r *Relay) recordStream(ctx context.Context, s *session, h tunnel.Header, d
 // ended writes how the stream ended.
 func (rec *streamRecord) ended(why string, agent string, in, out int64) {
 	line := rec.line
-	line.Kind, line.Decision, line.Reason, line.Time = audit.KindOutcome, "", "", time.Time{}
+	line.Kind, line.Decision, line.Reason, line.Subject, line.Detail, line.Time = audit.KindOutcome, "", "", "", nil, time.Time{}
 	line.Ended, line.Agent, line.BytesIn, line.BytesOut = why, agent, in, out
 	line.DurationMs = rec.relay.now().Sub(rec.start).Milliseconds()
 	// An outcome is written whatever the caller's context says; the log's own

@@ -51,6 +51,7 @@ type Relay struct {
 	inflight   inflight
 	refused    refused
 	line       line
+	subjects   *subjects
 	explaining chan struct{} // one place
 	joins      attempts      // failed tries to join, by source
 	logins     attempts      // sessions opened, by principal
@@ -125,6 +126,7 @@ func (r *Relay) openData(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.subjects = &subjects{log: r.audit, now: r.now}
 	r.closers = append(r.closers, r.audit.Close)
 	return r.audit.Record(ctx, audit.Event{Kind: audit.KindRelay, Reason: "started", Message: version.String()})
 }

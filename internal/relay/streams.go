@@ -44,7 +44,7 @@ func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, 
 		return
 	}
 	res, d := r.reach(ctx, s.identity(), h.Resource, "tunnel")
-	rec, err := r.recordStream(ctx, s, h, d)
+	rec, err := r.recordStream(ctx, s, h, res, d)
 	switch {
 	case err != nil:
 		refuse(st, tunnel.CodeAuditUnavailable, "the relay cannot write its audit log and lets nothing through until it can")

@@ -22,9 +22,18 @@ type addition struct {
 
 // draftAt begins to change the object that stands at an offset of canonical JSON.
 func draftAt(data []byte, start int) *draft {
-	d := &draft{data: data}
-	w := walker{data: data, pos: start, members: &d.members}
-	_ = w.value(1) // canonical: it was walked before
+	d := &draft{data: data, members: make([]member, 0, maxSmallObject)}
+	w := walker{data: data, pos: start + 1}
+	for data[w.pos] != '}' {
+		name := w.skipString()
+		w.pos++ // the colon
+		value := w.pos
+		w.pos = skipValue(data, value)
+		d.members = append(d.members, member{name: string(name), start: value, end: w.pos})
+		if data[w.pos] == ',' {
+			w.pos++
+		}
+	}
 	return d
 }
 

@@ -46,6 +46,7 @@ func parseJSON(src []byte) (*document, error) {
 	w := walker{data: data}
 	d := &document{data: data, object: data[0] == '{'}
 	if d.object {
+		d.members = make([]member, 0, maxSmallObject)
 		w.members = &d.members
 	}
 	if err := w.value(1); err != nil {
@@ -190,7 +191,8 @@ func errDepth() error {
 
 // nameSet holds the names of one object, folded.
 type nameSet struct {
-	few  [][]byte
+	few  [maxSmallObject][]byte
+	n    int // of few
 	many map[string]struct{}
 }
 
@@ -198,13 +200,14 @@ type nameSet struct {
 func (s *nameSet) add(name []byte) bool {
 	folded := foldName(name)
 	if s.many == nil {
-		for _, other := range s.few {
+		for _, other := range s.few[:s.n] {
 			if bytes.Equal(other, folded) {
 				return false
 			}
 		}
-		if len(s.few) < maxSmallObject {
-			s.few = append(s.few, folded)
+		if s.n < maxSmallObject {
+			s.few[s.n] = folded
+			s.n++
 			return true
 		}
 		s.many = make(map[string]struct{}, 4*maxSmallObject)

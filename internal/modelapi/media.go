@@ -1,10 +1,6 @@
 package modelapi
 
-import (
-	"bytes"
-	"iter"
-	"slices"
-)
+import "bytes"
 
 // What a piece of media counts in PromptBytes, at about four bytes to a token: an image is some thousand tokens
 // whatever its file's size, a sound some twenty-five a second, a video a row of images. A file may be text, and counts
@@ -14,9 +10,6 @@ const (
 	audioBytes = 8 << 10
 	videoBytes = 64 << 10
 )
-
-// tokenBytes is what a token given as a number counts.
-const tokenBytes = 4
 
 // The kinds of media, in the order they are told.
 const (
@@ -29,189 +22,6 @@ const (
 // mediaKinds are their words, in alphabetical order.
 var mediaKinds = [...]string{"audio", "file", "image", "video"}
 
-// readContent reads all of the body that the model would read: it counts it, finds the media in it and sees to it that
-// the server has nothing to fetch, and finds the tools that the server would run.
-func (q *request) readContent(book *ruleBook, d *draft) error {
-	r := contentReader{data: d.data, book: book, markdown: q.in.Server == ServerTGI}
-	for i, m := range d.members {
-		if d.fates != nil && d.fates[i].gone {
-			continue
-		}
-		r.pos = m.start
-		if err := r.top(m.name); err != nil {
-			return err
-		}
-	}
-	c := q.class
-	c.PromptBytes = r.bytes
-	if r.tool {
-		c.also(Tool)
-	}
-	for i, kind := range mediaKinds {
-		if r.media&(1<<i) != 0 {
-			c.Media = append(c.Media, kind)
-		}
-	}
-	return nil
-}
-
-// contentReader goes through canonical JSON once.
-type contentReader struct {
-	data     []byte
-	pos      int
-	book     *ruleBook
-	markdown bool // the server fetches the images of Markdown text
-	bytes    int64
-	media    uint
-	tool     bool
-}
-
-// top reads one member of the body.
-func (r *contentReader) top(name string) error {
-	switch first := r.data[r.pos]; {
-	case name == "model" || r.book.settings[name]:
-		return nil
-	case name == "functions": // the older form of tools, all of them the client's
-		r.bytes += int64(len(r.skip()))
-		return nil
-	case name == "text" && first == '{': // the Responses API's output format; SGLang's prompt is a string
-		return nil
-	case first != '{' && first != '[' && first != '"':
-		return nil // a setting
-	}
-	return r.member([]byte(name))
-}
-
-// member reads the value of a name.
-func (r *contentReader) member(name []byte) error {
-	rule := r.book.content[string(name)]
-	switch {
-	case rule == nil:
-		return r.value()
-	case rule.Verb == dataURI:
-		return r.mediaValue(rule)
-	case rule.Verb == tooled:
-		return r.tools()
-	}
-	if raw := r.skip(); !saysNothing(raw) {
-		return errDenied(rule)
-	}
-	return nil
-}
-
-func (r *contentReader) value() error {
-	switch r.data[r.pos] {
-	case '{':
-		return r.object()
-	case '[':
-		return r.array((*contentReader).value)
-	case '"':
-		return r.text(r.skip())
-	case 't', 'f', 'n':
-		r.skip()
-	default:
-		r.bytes += tokenBytes
-		r.skip()
-	}
-	return nil
-}
-
-// array reads each element of an array in the same way.
-func (r *contentReader) array(one func(*contentReader) error) error {
-	for r.pos++; r.data[r.pos] != ']'; {
-		if err := one(r); err != nil {
-			return err
-		}
-		if r.data[r.pos] == ',' {
-			r.pos++
-		}
-	}
-	r.pos++
-	return nil
-}
-
-// part is what must be known of an object before its telling members can be judged.
-type part struct {
-	kind    []byte // the raw "type"
-	address bool   // it has a "url" that is no data: URI
-	stored  bool   // it has an id that stands for media kept elsewhere
-	input   int    // where the value of "input" begins; 0: none
-}
-
-// object reads an object inside the body: a message, a part of its content, or what stands in one.
-func (r *contentReader) object() error {
-	var p part
-	for r.pos++; r.data[r.pos] != '}'; {
-		name := r.name()
-		if err := r.checkName(name); err != nil {
-			return err
-		}
-		if err := r.partMember(&p, name); err != nil {
-			return err
-		}
-		if r.data[r.pos] == ',' {
-			r.pos++
-		}
-	}
-	r.pos++
-	return r.judge(&p)
-}
-
-// partMember reads one member of an object, or notes it for later.
-func (r *contentReader) partMember(p *part, name []byte) error {
-	switch string(name) {
-	case "type":
-		p.kind = r.skip()
-	case "url":
-		if r.data[r.pos] != '"' {
-			return r.value()
-		}
-		raw := r.skip()
-		if p.address = !isDataURI(raw); p.address {
-			return r.text(raw)
-		}
-		r.bytes += imageBytes
-		r.noteURI(raw)
-	case "uuid", "file_id":
-		p.stored = !saysNothing(r.skip()) || p.stored
-	case "input":
-		p.input = r.pos
-		r.skip()
-	case "tool_calls", "function_call", "arguments":
-		r.bytes += int64(len(r.skip())) // what the model wrote for a tool: nothing is fetched from there
-	default:
-		return r.member(name)
-	}
-	return nil
-}
-
-// judge looks at what a finished object's type makes of its members.
-func (r *contentReader) judge(p *part) error {
-	if p.input > 0 {
-		end := r.pos
-		r.pos = p.input
-		if bytes.HasSuffix(p.kind, []byte(`tool_use"`)) {
-			r.bytes += int64(len(r.skip())) // arguments, as above
-		} else if err := r.member([]byte("input")); err != nil {
-			return err
-		}
-		r.pos = end
-	}
-	if !p.address && !p.stored {
-		return nil
-	}
-	for _, word := range [...]string{"image", "audio", "video", "file", "media", "document"} {
-		if !bytes.Contains(p.kind, []byte(word)) || bytes.Contains(p.kind, []byte("citation")) {
-			continue
-		}
-		if p.stored {
-			return errStored()
-		}
-		return errRemote("url")
-	}
-	return nil
-}
-
 // mediaValue reads the value of a field that holds media.
 func (r *contentReader) mediaValue(rule *bodyRule) error {
 	switch r.data[r.pos] {
@@ -223,15 +33,15 @@ func (r *contentReader) mediaValue(rule *bodyRule) error {
 		if rule.Field == "source" { // of a search result: its name
 			return r.text(r.skip())
 		}
-		return r.inline(rule, r.skip(), rule.Raw)
+		return r.inline(rule, r.skip(), rule.kinds, rule.Raw)
 	}
 	r.skip()
 	return nil
 }
 
-// mediaObject reads an object around media: {"url": …}, {"data": …}, {"type": "base64", …}.
+// mediaObject reads an object around media: {"url": …}, {"data": …}, {"type": "base64", "media_type": …, "data": …}.
 func (r *contentReader) mediaObject(rule *bodyRule) error {
-	text := r.isTextSource()
+	kinds, text := r.describe(rule)
 	for r.pos++; r.data[r.pos] != '}'; {
 		name := r.name()
 		if err := r.checkName(name); err != nil {
@@ -240,19 +50,19 @@ func (r *contentReader) mediaObject(rule *bodyRule) error {
 		var err error
 		switch string(name) {
 		case "url", "uri", "path":
-			err = r.inline(rule, r.skip(), false)
+			err = r.inline(rule, r.skip(), kinds, false)
 		case "data", "file_data":
-			if raw := r.skip(); text {
+			if raw := r.skip(); text && raw[0] == '"' {
 				err = r.text(raw)
 			} else {
-				err = r.inline(rule, raw, true)
+				err = r.inline(rule, raw, kinds, true)
 			}
 		case "file_id", "uuid":
 			if !saysNothing(r.skip()) {
 				err = errStored()
 			}
-		case "media_type", "mime_type":
-			r.noteType(r.skip()[1:])
+		case "media_type":
+			r.skip()
 		default:
 			err = r.member(name)
 		}
@@ -267,15 +77,21 @@ func (r *contentReader) mediaObject(rule *bodyRule) error {
 	return nil
 }
 
-// isTextSource says whether the object at pos is a document given as plain text.
-func (r *contentReader) isTextSource() bool {
+// describe reads what the object at pos says of the media in it: of which kinds it is, and whether it is plain text.
+func (r *contentReader) describe(rule *bodyRule) (kinds uint, text bool) {
 	d := draftAt(r.data, r.pos)
-	i := d.index("type")
-	return i >= 0 && string(d.raw(i)) == `"text"`
+	i, j := d.index("type"), d.index("media_type")
+	kinds = rule.kinds
+	if j >= 0 {
+		if said := kindOf(bytes.Trim(d.raw(j), `"`)); said != 0 {
+			kinds = said
+		}
+	}
+	return kinds, i >= 0 && string(d.raw(i)) == `"text"`
 }
 
 // inline takes media that the request carries itself, and nothing else.
-func (r *contentReader) inline(rule *bodyRule, raw []byte, bare bool) error {
+func (r *contentReader) inline(rule *bodyRule, raw []byte, kinds uint, bare bool) error {
 	if raw[0] != '"' {
 		if string(raw) == "null" {
 			return nil
@@ -285,175 +101,54 @@ func (r *contentReader) inline(rule *bodyRule, raw []byte, bare bool) error {
 	if len(raw) == 2 {
 		return nil
 	}
-	if !isDataURI(raw) && !(bare && isBase64(raw[1:len(raw)-1])) {
+	if isDataURI(raw) {
+		kinds |= kindOf(raw[len(`"data:`):]) // a sound under an image's name is both
+	} else if !bare || !isBase64(raw[1:len(raw)-1]) {
 		return errRemote(rule.Field)
 	}
-	for _, kind := range rule.Media {
-		r.note(1<<slices.Index(mediaKinds[:], kind), len(raw))
-	}
-	if isDataURI(raw) {
-		r.noteURI(raw)
-	}
+	r.note(kinds, len(raw))
 	return nil
 }
 
-// note counts media of a kind.
-func (r *contentReader) note(kind uint, size int) {
-	r.media |= kind
-	switch kind {
-	case mediaImage:
+// note counts media of some kinds.
+func (r *contentReader) note(kinds uint, size int) {
+	r.media |= kinds
+	if kinds&mediaImage != 0 {
 		r.bytes += imageBytes
-	case mediaAudio:
+	}
+	if kinds&mediaAudio != 0 {
 		r.bytes += audioBytes
-	case mediaVideo:
+	}
+	if kinds&mediaVideo != 0 {
 		r.bytes += videoBytes
-	default:
+	}
+	if kinds&mediaFile != 0 {
 		r.bytes += int64(size) * 3 / 4
 	}
 }
 
-// noteURI believes the media type of a data: URI too.
-func (r *contentReader) noteURI(raw []byte) { r.noteType(raw[len(`"data:`):]) }
-
-// noteType believes a media type: a sound under an image's name is both.
-func (r *contentReader) noteType(mediaType []byte) {
+// kindOf reads a media type; 0 is one that says nothing.
+func kindOf(mediaType []byte) uint {
 	for i, kind := range mediaKinds {
-		if bytes.HasPrefix(mediaType, []byte(kind)) {
-			r.media |= 1 << i
+		if bytes.HasPrefix(mediaType, []byte(kind)) && bytes.HasPrefix(mediaType[len(kind):], []byte("/")) {
+			return 1 << i
 		}
 	}
-	if bytes.HasPrefix(mediaType, []byte("application/")) {
-		r.media |= mediaFile
+	if bytes.HasPrefix(mediaType, []byte("application/")) || bytes.HasPrefix(mediaType, []byte("text/")) {
+		return mediaFile
 	}
-}
-
-// tools counts the tools, whose descriptions the model reads, and finds those that the server would run itself.
-func (r *contentReader) tools() error {
-	raw := r.skip()
-	r.bytes += int64(len(raw))
-	if raw[0] != '[' {
-		return nil
-	}
-	for element := range elementsOf(raw) {
-		if element[0] != '{' {
-			continue
-		}
-		d := draftAt(element, 0)
-		if err := checkNames(&document{members: d.members}); err != nil {
-			return err
-		}
-		kind := ""
-		if i := d.index("type"); i >= 0 {
-			kind = string(d.raw(i))
-		}
-		if !isClientTool(kind) {
-			r.tool = true
-		}
-		if i := d.index("tools"); i >= 0 { // of a namespace
-			inner := contentReader{data: element, pos: d.members[i].start, book: r.book}
-			if err := inner.tools(); err != nil {
-				return err
-			}
-			r.tool = r.tool || inner.tool
-		}
-	}
-	return nil
-}
-
-// isClientTool says which types of tools the client runs itself: the model only asks for them.
-func isClientTool(kind string) bool {
-	switch kind {
-	case "", "null", `""`, `"function"`, `"custom"`, `"namespace"`, `"local_shell"`, `"apply_patch"`:
-		return true
-	}
-	return false
-}
-
-// text counts a string that the model reads.
-func (r *contentReader) text(raw []byte) error {
-	r.bytes += int64(len(raw) - 2)
-	if !r.markdown {
-		return nil
-	}
-	if bytes.Contains(raw, []byte("![](http")) {
-		return &Error{400, "media_remote", "this server would fetch the image that the text links with ![](http…); write the link otherwise, or the image as a data: URI"}
-	}
-	if bytes.Contains(raw, []byte("![](data:")) {
-		r.media |= mediaImage
-	}
-	return nil
-}
-
-// checkName refuses a name that counts, in another letter case: lenient parsers take it for that name.
-func (r *contentReader) checkName(name []byte) error {
-	if isPlainName(name) {
-		return nil
-	}
-	switch folded := string(foldName(name)); {
-	case r.book.content[folded] != nil, folded == "type", folded == "url", folded == "input", folded == "data":
-		return errNameCase(folded)
-	}
-	return nil
-}
-
-// name reads a name and the colon behind it.
-func (r *contentReader) name() []byte {
-	raw := r.skip()
-	r.pos++
-	return raw[1 : len(raw)-1]
-}
-
-// skip moves behind the value at pos and returns it.
-func (r *contentReader) skip() []byte {
-	start := r.pos
-	r.pos = skipValue(r.data, start)
-	return r.data[start:r.pos]
-}
-
-// skipValue returns where the value that begins at pos of canonical JSON ends.
-func skipValue(data []byte, pos int) int {
-	w := walker{data: data, pos: pos}
-	for depth := 0; ; {
-		switch data[w.pos] {
-		case '{', '[':
-			depth++
-			w.pos++
-		case '}', ']':
-			depth--
-			w.pos++
-		case '"':
-			w.skipString()
-		case ',', ':':
-			w.pos++
-		default:
-			_ = w.value(1) // a number or a literal
-		}
-		if depth == 0 {
-			return w.pos
-		}
-	}
-}
-
-// elementsOf goes through the elements of a canonical array.
-func elementsOf(raw []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for pos := 1; raw[pos] != ']'; {
-			end := skipValue(raw, pos)
-			if !yield(raw[pos:end]) {
-				return
-			}
-			if pos = end; raw[pos] == ',' {
-				pos++
-			}
-		}
-	}
+	return 0
 }
 
 // isDataURI looks at a raw JSON string. Canonical JSON has one spelling of these letters.
 func isDataURI(raw []byte) bool { return bytes.HasPrefix(raw, []byte(`"data:`)) }
 
-// isBase64 takes both alphabets, without line breaks. No address and no file with an ending can be spelled in them.
+// isBase64 takes both alphabets, without line breaks. No file with an ending can be spelled in them, and no address
+// beside what begins like one: llama.cpp asks no more before it fetches.
 func isBase64(s []byte) bool {
+	if bytes.HasPrefix(s, []byte("http")) || bytes.HasPrefix(s, []byte("file")) {
+		return false
+	}
 	for _, c := range s {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':

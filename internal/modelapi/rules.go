@@ -49,6 +49,8 @@ type bodyRule struct {
 	Servers []string `json:"servers"` // where it was read. A rule holds everywhere: nobody knows what a fork understands
 	Why     string   `json:"why"`
 	Source  string   `json:"source"`
+
+	kinds uint // Media, as bits
 }
 
 // answerAPI is an API that generates: where it wants to be told the bounds of a decision.
@@ -119,6 +121,13 @@ func (b *ruleBook) add(r *bodyRule) error {
 	}
 	if !slices.Contains(known, r.Verb) || r.Why == "" || r.Source == "" || len(r.Servers) == 0 || len(r.In) == 0 {
 		return fmt.Errorf("the row is not complete, or its rule %q is not known", r.Verb)
+	}
+	for _, word := range r.Media {
+		i := slices.Index(mediaKinds[:], word)
+		if i < 0 {
+			return fmt.Errorf("media of the kind %q are not known", word)
+		}
+		r.kinds |= 1 << i
 	}
 	for _, in := range r.In {
 		where := map[string]map[string]*bodyRule{"top": b.top, "params": b.params, "content": b.content}[in]

@@ -172,6 +172,9 @@ func (b *ruling) keep(d *draft, i int, r *bodyRule) error {
 // noteOutput keeps the largest number of tokens asked for by any name. Zero is nothing said: some servers take it for
 // no bound.
 func (b *ruling) noteOutput(field string, raw []byte) error {
+	if !generates(b.class.Action) {
+		return nil
+	}
 	n, err := wholeNumber(field, raw)
 	if err != nil {
 		return err

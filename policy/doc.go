@@ -15,8 +15,12 @@
 //	    resources: ["phi3", "label:env=prod"]
 //	    models: ["phi3:*"]         # optional: left out, every model
 //	    actions: [chat, embed, list-models]
-//	    require: {mfa: true, max_auth_age: 12h, binding: nonce}
-//	    limits: {requests: 60/1m, tokens: [20000/1h, 200000/24h], concurrent: 4, max_output_tokens: 2048}
+//	    media: [image]             # input besides text: image, audio, video, file; left out, all; [] text only
+//	    require: {mfa: true, acr: [gold], max_auth_age: 12h, binding: nonce}
+//	    limits:                    # one set of limits, or a list of which all hold
+//	      - {requests: 60/1m, tokens: [20000/1h, 200000/24h], concurrent: 4, max_output_tokens: 2048}
+//	      - {tokens: 5000000/30d, per: group, mode: warn, contact: "#ml-platform"}
+//	    keys: {max_ttl: 90d}       # optional: programs may use it with a key
 //	    priority: 10               # 0 to 1000
 //	    egress: true               # includes models that send prompts to another host
 //	admins: ["user:corp/8a7f3c", "group:corp/iap-admins"]
@@ -65,6 +69,8 @@
 //	mfa: true            a second factor by any known source, the provider's own
 //	                     policy included (for people; a program never has one)
 //	mfa: asserted        a second factor stated in the token (amr, acr, acrs)
+//	acr: [gold, silver]  the token's acr is one of these; a new login asks for them
+//	                     in this order
 //	max_auth_age: 12h    the person logged in less than this ago. A provider that
 //	                     does not say when, or names a time in the future, fails it
 //	binding: nonce       the token was made for the session's key
@@ -72,5 +78,17 @@
 // # Limits
 //
 // Rates are AMOUNT/WINDOW, one or a list of which all hold. A limit left out does
-// not limit; zero is an error, because it reads both ways.
+// not limit; zero is an error, because it reads both ways. per says who shares
+// the counters: principal (the default: everybody has their own), group (those who
+// hold the grant by the same group; whoever holds it otherwise counts alone) or
+// grant (all who use it). With mode: warn nothing is refused. contact stands in
+// what a person reads when the limit is reached.
+//
+// # Keys
+//
+// A request that shows a program's key comes with the rights of the key's owner,
+// and only by grants with keys:. max_ttl is how long after its creation a key may
+// be used.
+//
+// Times are written as Go writes them, with days of 24 hours: 30m, 12h, 90d, 1d12h.
 package policy

@@ -39,6 +39,8 @@ func TestDifferentQuestionsHaveDifferentKeys(t *testing.T) {
 		"model":             change(func(in *policy.Input) { in.Model = "phi3:mini" }),
 		"egress":            change(func(in *policy.Input) { in.Egress = true }),
 		"via":               change(func(in *policy.Input) { in.Via = "bearer" }),
+		"media":             change(func(in *policy.Input) { in.Media = []string{"image"} }),
+		"acr":               change(func(in *policy.Input) { in.Principal.ACR = "gold" }),
 		"action into model": change(func(in *policy.Input) { in.Action, in.Model = "cha", "tphi3:latest" }),
 	}
 	seen := map[cacheKey]string{}

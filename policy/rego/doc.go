@@ -17,6 +17,7 @@
 //	    "groups": ["ml-eng"],
 //	    "claims": {"repo": ["1234"]},
 //	    "mfa": {"held": true, "asserted": true, "source": "amr"},
+//	    "acr": "gold",
 //	    "auth_time": 1795435200000000000,
 //	    "binding": "nonce",
 //	    "workload": false
@@ -25,6 +26,7 @@
 //	  "action": "chat",
 //	  "model": "phi3:latest",
 //	  "egress": false,
+//	  "media": ["image"],
 //	  "via": "tunnel"
 //	}
 //
@@ -33,8 +35,9 @@
 // only where the token states it; source is amr, acr, acrs, issuer_policy or
 // empty. action is one of the closed vocabulary, or "*" when the question is
 // whether the principal may reach the resource at all: a rule about one action
-// should not deny that one. model is empty where a request names none. binding is
-// nonce, first-use or none; via is tunnel, bearer or local. There is no clock in
+// should not deny that one. model is empty where a request names none, media where
+// there is but text. binding is nonce, first-use or none; via is tunnel, bearer, key
+// (a program's, with the rights of its owner) or local. There is no clock in
 // the input; time.now_ns() is the time of the decision.
 //
 // Three questions never reach a module: those of a principal whose groups the
@@ -50,7 +53,13 @@
 //	           left out, it is allowed or denied_by_rule
 //	message    one line for the person, up to 1024 bytes
 //	grant      name of what allowed it, up to 64 bytes
-//	limits     {"requests": ["60/1m"], "tokens": ["200000/24h"], "concurrent": 4, "max_output_tokens": 2048}
+//	group      issuer/name of the group by which the grant applies, for limits per group
+//	limits     {"requests": ["60/1m"], "tokens": ["200000/24h"], "concurrent": 4, "max_output_tokens": 2048,
+//	           "per": "principal", "mode": "enforce", "contact": "#ml"}, or a list of such objects
+//	keys       {"max_ttl": nanoseconds}, or null: keys may not do this. An answer that allows a key without
+//	           it is a denial (keys_not_granted)
+//	step_up    of a denial: {"mfa": true, "acr": "gold silver", "max_age": nanoseconds, "binding": "nonce"},
+//	           the login that would cure it, or null
 //	priority   0 to 1000
 //	until      nanoseconds like time.now_ns(), or null: ask again from then on
 //

@@ -20,7 +20,9 @@ type oracleGrant struct {
 	to, resources, models, actions []string
 	mfa, binding                   string
 	age                            time.Duration
-	egress                         bool
+	egress, keys                   bool
+	media                          []string // nil: every kind
+	acr                            []string
 }
 
 func (g oracleGrant) yaml() string {
@@ -38,7 +40,16 @@ func (g oracleGrant) yaml() string {
 	if g.egress {
 		b.WriteString("    egress: true\n")
 	}
+	if g.keys {
+		b.WriteString("    keys: {max_ttl: 90d}\n")
+	}
+	if g.media != nil {
+		fmt.Fprintf(&b, "    media: [%s]\n", strings.Join(g.media, ", "))
+	}
 	var require []string
+	if len(g.acr) > 0 {
+		require = append(require, "acr: ["+strings.Join(g.acr, ", ")+"]")
+	}
 	if g.mfa != "" {
 		require = append(require, "mfa: "+g.mfa)
 	}
@@ -74,8 +85,12 @@ func oracle(grants []oracleGrant, in policy.Input) (reason, grant string) {
 			telling(3, policy.ReasonActionNotGranted, "")
 		case in.Egress && !g.egress:
 			telling(4, policy.ReasonEgressNotGranted, "")
+		case g.media != nil && slices.ContainsFunc(in.Media, func(m string) bool { return !slices.Contains(g.media, m) }):
+			telling(5, policy.ReasonMediaNotGranted, "")
+		case in.Via == "key" && !g.keys:
+			telling(6, policy.ReasonKeysNotGranted, "")
 		case unmet != "":
-			telling(5, unmet, g.name)
+			telling(7, unmet, g.name)
 		default:
 			return policy.ReasonAllowed, g.name
 		}
@@ -144,6 +159,8 @@ func oracleUnmet(g oracleGrant, in policy.Input) string {
 		return policy.ReasonMFARequired
 	case g.mfa == "true" && !claimed && !(p.MFA && p.MFASource == "issuer_policy" && !p.Workload):
 		return policy.ReasonMFARequired
+	case len(g.acr) > 0 && !slices.Contains(g.acr, p.ACR):
+		return policy.ReasonACRRequired
 	case g.age != 0 && (p.AuthTime.IsZero() || age >= g.age || age < -5*time.Minute):
 		return policy.ReasonAuthTooOld
 	case g.binding != "" && p.Binding != g.binding:
@@ -171,6 +188,9 @@ func drawGrant(t *rapid.T, i int) oracleGrant {
 		binding:   one(t, "binding", "", "", "nonce"),
 		age:       rapid.SampledFrom([]time.Duration{0, 0, time.Hour, 12 * time.Hour}).Draw(t, "age"),
 		egress:    rapid.Bool().Draw(t, "egress"),
+		keys:      rapid.Bool().Draw(t, "keys"),
+		media:     rapid.SampledFrom([][]string{nil, nil, {}, {"image"}, {"audio", "image"}}).Draw(t, "media"),
+		acr:       rapid.SampledFrom([][]string{nil, nil, {"gold"}, {"gold", "silver"}}).Draw(t, "acr"),
 	}
 }
 
@@ -180,6 +200,7 @@ func drawInput(t *rapid.T) policy.Input {
 		Groups: some(t, "groups", 0, "a", "x/y", "x", "y"),
 		MFA:    rapid.Bool().Draw(t, "mfa held"), MFASource: one(t, "source", "", "amr", "acr", "acrs", "issuer_policy", "vibes"),
 		Binding: one(t, "binding", "nonce", "first-use", "none", ""), Workload: rapid.Bool().Draw(t, "workload"),
+		ACR: one(t, "acr", "", "gold", "silver", "tin"),
 	}
 	if values := some(t, "claims", 0, "1=2", "a", "1"); len(values) > 0 {
 		p.Claims = map[string][]string{"repo": values, "repo=1": {"2"}}
@@ -191,7 +212,8 @@ func drawInput(t *rapid.T) policy.Input {
 		Principal: p, Resource: policy.Resource{Name: one(t, "resource", "phi3", "gpu-1", "gpu-12", "Phi3"), Kind: "model"},
 		Action: one(t, "action", "chat", "embed", "list-models", "manage-model", "tokenize", "health", "*"),
 		Model:  one(t, "model", "", "phi3:latest", "PHI3", "phi3:mini", "qwen:7b", "llama.3", "llamaX3", "a+b:latest", "aab", "hi3"),
-		Egress: rapid.Bool().Draw(t, "egress"), Via: "tunnel", Now: noon,
+		Egress: rapid.Bool().Draw(t, "egress"), Via: one(t, "via", "tunnel", "tunnel", "bearer", "key"), Now: noon,
+		Media: rapid.SampledFrom([][]string{nil, nil, {"image"}, {"audio"}, {"audio", "image"}}).Draw(t, "media"),
 	}
 	if env := one(t, "env", "", "prod", "a=b", "dev"); env != "" {
 		in.Resource.Labels = map[string]string{"env": env, "env=a": "b"}

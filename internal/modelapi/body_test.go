@@ -174,7 +174,7 @@ func TestRequestsWithoutAPromptLoadOrUnload(t *testing.T) {
 		{"ollama", "/v1/responses", `{"model":"m","input":"x"}`, Chat, ""},
 		{"auto", "/api/generate", `{"model":"m"}`, ManageModel, "load"},
 		{"auto", "/v1/chat/completions", `{"model":"m"}`, ManageModel, "load"},
-		{"llama.cpp", "/completion", `{"prompt":""}`, Complete, ""},
+		{"llama.cpp", "/completion", `{"model":"m","prompt":""}`, Complete, ""},
 	} {
 		c, err := Default().Classify(post(try.server, try.path, try.body))
 		if err != nil || c.Action != try.action || c.SubAction != try.sub {
@@ -212,12 +212,28 @@ func TestEveryModelOfARequestIsNamed(t *testing.T) {
 }
 
 func TestServersThatChooseByNameNeedOne(t *testing.T) {
-	if _, err := Default().Classify(post("ollama", "/api/chat", `{"messages":[{"role":"user"}]}`)); code(err) != "model_missing" {
-		t.Errorf("ollama: %v", err)
+	const body = `{"messages":[{"role":"user"}],"prompt":"x","input":"x"}`
+	for _, server := range []string{"ollama", "llama.cpp", "vllm", "llama-swap", "openai", Auto} {
+		for _, path := range []string{"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"} {
+			if _, err := Default().Classify(post(server, path, body)); code(err) != "model_missing" {
+				t.Errorf("%s %s: %v", server, path, err)
+			}
+		}
 	}
-	c, err := Default().Classify(post("llama.cpp", "/completion", `{"prompt":"x"}`))
-	if err != nil || c.Model != "" || len(c.Models) != 0 {
-		t.Errorf("llama.cpp: %q, %v", c.Model, err)
+}
+
+func TestServersThatIgnoreNamesAreDecidedOnByTheModelTheyRun(t *testing.T) {
+	for _, server := range []string{"sglang", "tgi"} {
+		for _, path := range []string{"/v1/chat/completions", "/generate"} {
+			in := post(server, path, `{"model":"granted","messages":[{"role":"user"}],"inputs":"x","text":"x"}`)
+			if _, err := Default().Classify(in); code(err) != "model_unknown" {
+				t.Errorf("%s %s without a known model: %v", server, path, err)
+			}
+			in.Only = OnlyModel(server, []string{"secret", "adapter"})
+			if c, err := Default().Classify(in); err != nil || c.Model != "secret" || len(c.Models) != 1 {
+				t.Errorf("%s %s: %q, %v", server, path, c.Models, err)
+			}
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ func (t *Table) Classify(in Input) (Class, error) {
 	if rs == nil {
 		return c, nil
 	}
-	r, values := rs.find(in.Method, in.Path)
+	r, values := rs.find(in.routeMethod(), in.Path)
 	if r == nil {
 		if strings.IndexByte(in.Path, '%') >= 0 {
 			return c, errPath() // an encoding no parameter needs
@@ -32,7 +32,11 @@ func (t *Table) Classify(in Input) (Class, error) {
 		return c, nil
 	}
 	c.Action, c.SubAction, c.Target = r.action, r.sub, in.Path
+	c.Upgrade = in.Upgrade != ""
 	q := request{route: r, in: in, class: &c, only: in.Only}
+	if r.action == ManageModel {
+		q.only = "" // what is loaded or deleted is what was named
+	}
 	if err := q.read(values); err != nil {
 		return c, err
 	}
@@ -45,9 +49,24 @@ func (t *Table) HasRoute(in Input) bool {
 	if rs == nil || checkPath(in.Path) != nil {
 		return false
 	}
-	r, _ := rs.find(in.Method, in.Path)
+	r, _ := rs.find(in.routeMethod(), in.Path)
 	return r != nil && r.action != Unknown
 }
+
+// routeMethod is the method under which the table has a request: a WebSocket is asked for by a GET and is something else.
+// "" matches no row.
+func (in Input) routeMethod() string {
+	switch {
+	case in.Upgrade == "" && in.Method != methodWebSocket:
+		return in.Method
+	case in.Method == "GET" && strings.EqualFold(in.Upgrade, "websocket"):
+		return methodWebSocket
+	}
+	return ""
+}
+
+// methodWebSocket is the data's word for a GET that asks for a WebSocket.
+const methodWebSocket = "WEBSOCKET"
 
 // Verify classifies a request that claims to be canonical already, and refuses one that is not: the second check of
 // who receives what another has classified.
@@ -89,14 +108,7 @@ func (q *request) read(values map[string]string) error {
 		return err
 	}
 	q.readFraming()
-	c := q.class
-	if len(c.Models) == 0 && q.only != "" && c.Action != ListModels && c.Action != Health {
-		c.Models = []string{q.only}
-	}
-	if len(c.Models) > 0 {
-		c.Model = c.Models[0]
-	}
-	return nil
+	return q.settleModel()
 }
 
 // readQuery keeps the one key a route has a use for and drops every other: what a query can change behind the back of
@@ -135,37 +147,21 @@ func (q *request) readPath(values map[string]string) error {
 	if r.pattern == nil {
 		return nil
 	}
-	if r.place == inPath {
-		for key, value := range values {
-			name, err := q.name(value)
-			if err != nil {
-				return err
-			}
-			if !r.pattern.open && strings.IndexByte(name, '/') >= 0 {
-				return &Error{404, "model_not_found", "this server cannot find a model of this name by its path"}
-			}
-			values[key] = name
+	for key, value := range values {
+		if r.place != inPath || key != "model" && key != "model_name" {
+			continue
 		}
+		name, err := q.name(value)
+		if err != nil {
+			return err
+		}
+		if !r.pattern.open && strings.IndexByte(name, '/') >= 0 {
+			return &Error{404, "model_not_found", "this server cannot find a model of this name by its path"}
+		}
+		values[key] = name
 	}
 	q.class.Target = r.pattern.build(values)
 	return nil
-}
-
-// name brings a model's name to canonical form and notes it.
-func (q *request) name(raw string) (string, error) {
-	if q.only != "" {
-		if len(q.class.Models) == 0 {
-			q.class.Models = []string{q.only}
-		}
-		return q.only, nil
-	}
-	name, egress, err := canonicalModel(q.route.ollamaNames, raw)
-	if err != nil {
-		return "", err
-	}
-	q.class.Models = append(q.class.Models, name)
-	q.class.Egress = q.class.Egress || egress
-	return name, nil
 }
 
 // readFraming says how the answer will come, once the body has said whether it streams.

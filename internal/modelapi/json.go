@@ -90,6 +90,23 @@ func (d *document) setString(name, value string) {
 	}
 }
 
+// addString adds a name that is not there, first of all, with a string for its value.
+func (d *document) addString(name, value string) {
+	added := string(object(name, quote(value)))
+	added = added[:len(added)-1]
+	if len(d.members) > 0 {
+		added += ","
+	}
+	d.data = append([]byte(added), d.data[1:]...)
+	shift := len(added) - 1
+	for i := range d.members {
+		d.members[i].start += shift
+		d.members[i].end += shift
+	}
+	start := len(name) + len(`{"":`)
+	d.members = append([]member{{name: name, start: start, end: start + len(quote(value))}}, d.members...)
+}
+
 // stringValue unquotes a raw JSON string; ok is false for any other kind of value.
 func stringValue(raw []byte) (value string, ok bool) {
 	if len(raw) == 0 || raw[0] != '"' {

@@ -14,7 +14,7 @@ func (t *Table) FilterModels(in Input, body []byte, allowed func(model string, e
 	}
 	f := filter{only: in.Only, allowed: allowed}
 	if rs := t.routesOf(in.Server); rs != nil {
-		if r, _ := rs.find(in.Method, in.Path); r != nil {
+		if r, _ := rs.find(in.routeMethod(), in.Path); r != nil {
 			f.ollamaNames = r.ollamaNames
 		}
 	}

@@ -63,10 +63,11 @@ func decodeParameter(raw string, slashes bool) (string, bool) {
 	return value, true
 }
 
-// pattern is a route's path with parameters: ":name", "{name}", "{name:path}" or a last "*".
+// pattern is a route's path with parameters: ":name", "{name}", "{name:path}", "{name...}" or a last "*".
 type pattern struct {
 	segments []segment
 	open     bool // the last one takes what remains, slashes included
+	wild     bool // it ends in "*": nobody has read what is below
 }
 
 // segment is a literal, or a parameter if name is set.
@@ -82,12 +83,13 @@ func parsePattern(path string) *pattern {
 		s := segment{literal: part}
 		switch {
 		case part == "*":
-			s, p.open = segment{name: "rest"}, true
+			s, p.open, p.wild = segment{name: "rest"}, true, true
 		case strings.HasPrefix(part, ":"):
 			s = segment{name: part[1:]}
 		case strings.HasPrefix(part, "{") && strings.HasSuffix(part, "}"):
 			name, kind, _ := strings.Cut(part[1:len(part)-1], ":")
-			s, p.open = segment{name: name}, kind == "path"
+			name, rest := strings.CutSuffix(name, "...")
+			s, p.open = segment{name: name}, kind == "path" || rest
 		}
 		if s.name != "" {
 			parameters++

@@ -9,18 +9,28 @@ const (
 
 // Names of the model servers as agents announce them.
 const (
-	ServerOllama   = "ollama"
-	ServerLlamaCPP = "llama.cpp"
-	ServerVLLM     = "vllm"
-	ServerSGLang   = "sglang"
-	ServerTGI      = "tgi"
+	ServerOllama    = "ollama"
+	ServerLlamaCPP  = "llama.cpp"
+	ServerVLLM      = "vllm"
+	ServerSGLang    = "sglang"
+	ServerTGI       = "tgi"
+	ServerLlamaSwap = "llama-swap"
+	ServerOpenAI    = "openai" // any other that speaks the OpenAI API
 )
 
-// OnlyModel is the one model of a server that has no other and ignores the name in a request: it is what such a request
-// is decided on, whatever its caller wrote. "" for servers that choose by name. Relay and agent must agree on it.
+// OnlyModel is the one model of a server that has no other or ignores the name in a request: it is what such a request
+// is decided on, whatever its caller wrote. "" for servers that choose by name. Of a server that ignores names the
+// first model announced is the one it runs: adapters that it lists beside it are no models of their own there. Relay
+// and agent must agree on it.
 func OnlyModel(server string, models []string) string {
-	if len(models) == 1 && server != "" && server != ServerOllama {
+	if len(models) == 0 || server == "" || server == Auto || server == ServerOllama {
+		return ""
+	}
+	if len(models) == 1 || ignoresNames(server) {
 		return models[0]
 	}
 	return ""
 }
+
+// ignoresNames says which servers run one model, whatever a request calls it.
+func ignoresNames(server string) bool { return server == ServerSGLang || server == ServerTGI }

@@ -20,15 +20,18 @@ func union(all map[string]*routes, servers []string) *routes {
 // agree merges two routes of one method and path, with the stricter reading of each detail.
 func agree(a, b *route) *route {
 	merged := *a
-	if a.action != b.action || a.sub != b.sub || a.place != b.place || a.streamByRule != b.streamByRule {
+	if a.action != b.action || a.place != b.place || a.streamByRule != b.streamByRule {
 		merged.action, merged.sub, merged.place = Unknown, "", nowhere
+	}
+	if a.sub != b.sub {
+		merged.sub = ""
 	}
 	if a.protocol != b.protocol {
 		merged.protocol = OpenAI
 	}
 	merged.streams = a.streams || b.streams
 	merged.ollamaNames = a.ollamaNames && b.ollamaNames
-	merged.needsModel = a.needsModel && b.needsModel
+	merged.ignoresName = a.ignoresName && b.ignoresName
 	merged.emptyLoads = a.emptyLoads || b.emptyLoads
 	return &merged
 }

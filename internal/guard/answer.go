@@ -11,10 +11,14 @@ import (
 	"time"
 
 	"iap/internal/modelapi"
+	"iap/internal/modelapi/meter"
 )
 
-// completed is how an exchange ends that nothing cut.
-const completed = "completed"
+// How an exchange ends that nothing cut: well, or with an error that the upstream sent inside its answer.
+const (
+	completed     = "completed"
+	upstreamError = "upstream_error"
+)
 
 // ending says why an exchange did not complete.
 type ending struct {
@@ -36,13 +40,14 @@ func (x *exchange) forward() {
 	leave := x.guard.live.enter(ctx, x)
 	defer leave()
 	if x.asked != x.guard.live.asking.Load() { // the rights changed since the decision, which a recheck could not see
-		if d := x.ask(ctx); !d.Allow {
+		if d, no := x.answerOf(ctx); no != nil {
 			x.fail(ctx, &ending{code: denied(d).code, status: http.StatusForbidden, message: denied(d).message})
 			return
 		}
 	}
 
 	response, err := x.guard.Forward(ctx, x.request())
+	x.sentOn = err == nil && response.Status < 400 || err != nil && mayHaveWorked(ctx, err)
 	if err != nil {
 		x.fail(ctx, x.endOf(ctx, err))
 		return
@@ -55,6 +60,8 @@ func (x *exchange) forward() {
 	release()
 	x.limitDrain()
 	switch {
+	case end == nil && x.failed:
+		x.settle(upstreamError)
 	case end == nil:
 		x.settle(completed)
 	case begun:
@@ -64,10 +71,24 @@ func (x *exchange) forward() {
 	}
 }
 
+// mayHaveWorked says whether a model may have worked for a request of which no answer came: it was cut, or broke off,
+// while the model was thinking.
+func mayHaveWorked(ctx context.Context, err error) bool {
+	var upstream *UpstreamError
+	if ctx.Err() != nil || !errors.As(err, &upstream) {
+		return true
+	}
+	switch upstream.Code {
+	case "upstream_reset", "agent_lost", "timeout":
+		return true
+	}
+	return false
+}
+
 func (x *exchange) request() *Request {
 	r := &Request{
 		ID: x.id, Resource: x.resource, Caller: x.caller, Class: x.class, Decision: x.decision,
-		Method: x.r.Method, Target: x.class.Target, Header: x.requestHeader(),
+		Method: x.r.Method, Target: x.class.Target, Header: x.requestHeader(), Agent: x.pinned,
 		Body: x.class.Body, ContentLength: int64(len(x.class.Body)),
 	}
 	if x.resource.Kind != KindModel {
@@ -149,24 +170,40 @@ func (e *ending) asError() *modelapi.Error {
 // sees the connection break. A cut answer never looks like a finished one.
 func (x *exchange) cut(end *ending) {
 	x.settle(end.code)
+	if x.hijacked {
+		return
+	}
 	panic(http.ErrAbortHandler)
 }
 
 // answer passes the upstream's answer on. begun says that its head is out, so that only a cut can follow.
-func (x *exchange) answer(ctx context.Context, response *Response, body io.Reader) (end *ending, begun bool) {
+func (x *exchange) answer(ctx context.Context, response *Response, body *closeOnce) (end *ending, begun bool) {
 	if end := x.checkResponse(response); end != nil {
 		return end, false
 	}
+	if x.class.Upgrade && response.Status == http.StatusSwitchingProtocols {
+		return x.answerUpgrade(ctx, response, body)
+	}
 	if x.class.Action == modelapi.ListModels && x.r.Method != http.MethodHead {
 		return x.answerList(ctx, response, body)
+	}
+	if end := x.modelGone(ctx, response, body); end != nil {
+		return end, false
 	}
 	length, err := contentLength(response.Header)
 	if err != nil {
 		return &ending{code: "upstream_invalid", status: http.StatusBadGateway, message: err.Error()}, false
 	}
+	s := stream{x: x, class: x.class, length: length, control: http.NewResponseController(x.w)}
+	s.class.Framing = modelapi.None
+	if x.resource.Kind == KindModel {
+		s.class.Framing = actualFraming(response.Header.Get("Content-Type"))
+	}
 	x.copyResponseHeader(response.Header)
 	hasBody := x.r.Method != http.MethodHead && response.Status != http.StatusNoContent && response.Status != http.StatusNotModified
-	if length >= 0 && (hasBody || x.resource.Kind != KindModel) && response.Status != http.StatusNoContent {
+	hides := x.class.HidesUsage && s.class.Framing == modelapi.SSE // the caller gets less than was promised to us
+	if length >= 0 && !hides && (hasBody || x.resource.Kind != KindModel) && response.Status != http.StatusNoContent {
+		s.promised = true
 		x.w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
 	}
 	x.closeUnlessWhole()
@@ -175,12 +212,12 @@ func (x *exchange) answer(ctx context.Context, response *Response, body io.Reade
 	if !hasBody {
 		return nil, true
 	}
-	c := x.class
-	c.Framing = actualFraming(response.Header.Get("Content-Type"))
-	if x.resource.Kind != KindModel {
-		c.Framing = modelapi.None
+	if x.isMetered(response.Status) {
+		s.meter = meter.New(s.class, response.Status, response.Header)
+		defer func() {
+			x.usage, x.failed = s.meter.Finish(end == nil), s.meter.Failed()
+		}()
 	}
-	s := stream{x: x, class: c, length: length, control: http.NewResponseController(x.w)}
 	return s.copy(ctx, body), true
 }
 
@@ -188,6 +225,9 @@ func (x *exchange) answer(ctx context.Context, response *Response, body io.Reade
 // a question for credentials that are not the caller's business, a compressed body nobody asked for.
 func (x *exchange) checkResponse(response *Response) *ending {
 	status := response.Status
+	if x.class.Upgrade && status == http.StatusSwitchingProtocols {
+		return x.checkUpgraded(response)
+	}
 	bad := status < 200 || status > 599 || status == http.StatusProxyAuthRequired
 	if x.resource.Kind == KindModel {
 		bad = bad || status >= 300 && status < 400 || status == http.StatusUnauthorized
@@ -236,7 +276,7 @@ func (x *exchange) answerList(ctx context.Context, response *Response, body io.R
 	if len(list) > modelapi.MaxList {
 		return &ending{code: "upstream_invalid", status: http.StatusBadGateway, message: "the model server's list of models is too long"}, false
 	}
-	in := modelapi.Input{Server: x.resource.Server, Only: x.resource.Only, Method: x.r.Method, Path: x.path}
+	in := modelapi.Input{Server: x.resource.Server, Only: x.resource.Only, Aliases: x.resource.Aliases, Method: x.r.Method, Path: x.path}
 	list, err = x.guard.table().FilterModels(in, list, func(model string, egress bool) bool {
 		q := x.questions[0]
 		q.Action, q.Model, q.Egress = ActionReach, model, egress

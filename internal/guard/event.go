@@ -59,13 +59,18 @@ type Event struct {
 
 // event is what decision and outcome have in common.
 func (x *exchange) event(kind string) Event {
-	return Event{
+	e := Event{
 		Kind: kind, Time: x.guard.now(), Request: x.id, Resource: x.resource, Caller: x.caller,
 		Action: string(x.class.Action), SubAction: x.class.SubAction,
 		Model: x.class.Model, Models: x.class.Models, Egress: x.class.Egress,
-		Method: recorded(x.r.Method, maxRecordedMethod), Path: recorded(x.decidedPath(), maxRecordedPath),
+		Alias: recorded(x.class.Alias, maxRecordedMethod*8), Media: x.class.Media,
+		Method: recorded(x.method(), maxRecordedMethod), Path: recorded(x.decidedPath(), maxRecordedPath),
 		Grant: x.decision.Grant, Revision: x.decision.Revision, BytesIn: x.bytesIn(),
 	}
+	for _, also := range x.class.Also {
+		e.Also = append(e.Also, string(also))
+	}
+	return e
 }
 
 // recorded makes text of a stranger's fit for a record: valid and of bounded length.

@@ -30,7 +30,9 @@ func (x *exchange) checkFraming() *refusal {
 		return &refusal{status: 405, code: "method_refused", message: "this method does not pass here"}
 	}
 	if len(r.Header["Upgrade"]) > 0 {
-		return &refusal{status: 400, code: "upgrade_refused", message: "a change of protocol does not pass here"}
+		if err := x.readUpgrade(); err != nil {
+			return err
+		}
 	}
 	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
 		x.endConnection()

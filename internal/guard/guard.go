@@ -194,11 +194,11 @@ type Guard struct {
 	Own   func(context.Context, Owner, modelapi.ID) error
 	Owned func(context.Context, Resource, *Caller, modelapi.ID) (agent string, err error)
 	// Salt is the cache_salt of a caller: the same for all its requests, nobody else's, and not to be guessed. Nil: none.
-	Salt func(*Caller) string
-	Table   *modelapi.Table  // nil: modelapi.Default()
-	Logger  *slog.Logger     // nil: silent
-	Now     func() time.Time // nil: time.Now
-	Limits  Limits
+	Salt   func(*Caller) string
+	Table  *modelapi.Table  // nil: modelapi.Default()
+	Logger *slog.Logger     // nil: silent
+	Now    func() time.Time // nil: time.Now
+	Limits Limits
 
 	buffered     memory    // of request bodies and lists, bounded by Limits.Buffered
 	largeBuffers sync.Pool // *[largeBuffer]byte

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"iap/internal/modelapi"
+	"iap/internal/modelapi/meter"
 )
 
 // handler serves one resource to one caller.
@@ -22,9 +23,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{guard: h.guard, resource: h.resource, caller: h.caller, w: w, r: r}
 	x.id, x.start = h.guard.NewID(), h.guard.now()
 	x.class = modelapi.Class{Action: modelapi.Unknown, Protocol: modelapi.OpenAI, Framing: modelapi.None}
+	x.usage = unknownUsage()
 	defer x.release()
 	x.setOwnHeaders()
-	for _, step := range []func() *refusal{x.admit, x.read, x.decide, x.reserve, x.record} {
+	for _, step := range []func() *refusal{x.admit, x.read, x.checkIDs, x.decide, x.reserve, x.rewrite, x.record} {
 		if no := step(); no != nil {
 			x.refuse(no)
 			return
@@ -54,19 +56,27 @@ type exchange struct {
 	whole       bool   // the body has been read to its end
 	counted     *countedBody
 
-	class       modelapi.Class
-	questions   []Question
-	asked       uint64 // live's count of rechecks when the questions were put
-	decision    Decision
-	reservation Reservation
-	recorded    bool // the allow decision is in the log: an outcome is due
-	answered    bool // nothing is left to do
+	class         modelapi.Class
+	upgrade       *upgrade // nil unless a WebSocket is asked for
+	pinned        string   // the agent whose ids the request names
+	questions     []Question
+	refusedAction string // of questions, the one that was denied
+	asked         uint64 // live's count of rechecks when the questions were put
+	decision      Decision
+	ask           Ask
+	reservation   Reservation
+	recorded      bool // the allow decision is in the log: an outcome is due
+	answered      bool // nothing is left to do
 
-	cancel context.CancelCauseFunc // ends the answer; set before the exchange is live
-	status int
-	sent   int64
-	ttft   time.Duration
-	agent  string
+	hijacked bool                    // the connection is a WebSocket's, and closed
+	cancel   context.CancelCauseFunc // ends the answer; set before the exchange is live
+	status   int
+	sent     int64
+	ttft     time.Duration
+	agent    string
+	sentOn   bool        // a model may have worked for it
+	failed   bool        // the answer told of an error in itself
+	usage    meter.Usage // what the answer cost
 }
 
 // admit checks where the request comes from and that it is one plain HTTP request.
@@ -96,8 +106,11 @@ func (x *exchange) read() *refusal {
 		return x.readOpaque()
 	}
 	in := modelapi.Input{
-		Server: x.resource.Server, Only: x.resource.Only, Method: x.r.Method, Path: x.path, Query: x.query,
+		Server: x.resource.Server, Only: x.resource.Only, Aliases: x.resource.Aliases, Method: x.r.Method, Path: x.path, Query: x.query,
 		ContentType: x.r.Header.Get("Content-Type"), ContentEncoding: x.r.Header.Get("Content-Encoding"),
+	}
+	if x.upgrade != nil {
+		in.Upgrade = webSocket
 	}
 	if len(x.r.Header["Content-Type"]) > 1 || len(x.r.Header["Content-Encoding"]) > 1 {
 		return &refusal{status: 400, code: "header_ambiguous", message: "a header that may stand once stands twice"}
@@ -111,50 +124,97 @@ func (x *exchange) read() *refusal {
 		}
 	}
 	in.Body = x.body
+	return x.classify(in)
+}
+
+// classify says what the request is, and takes its canonical form in place of what came.
+func (x *exchange) classify(in modelapi.Input) *refusal {
+	if in.ContentEncoding != "" && !x.holdDecoded() {
+		return &refusal{status: 503, code: "overloaded", message: "too many large requests are under way", retryAfter: overloadRetry}
+	}
 	class, err := x.guard.table().Classify(in)
 	x.class, x.body = class, nil
+	x.holdOnly(len(class.Body))
 	var bad *modelapi.Error
 	switch {
 	case errors.As(err, &bad):
 		return &refusal{status: bad.Status, code: bad.Code, message: bad.Message}
+	case err != nil:
+		x.class.Action = modelapi.Unknown
+		return &refusal{status: 400, code: "request_invalid", message: "the request cannot be read"}
 	case class.Action == modelapi.Unknown:
 		return &refusal{status: 404, code: "unknown_route", message: "no route of this model server is known by this method and path"}
+	case class.Upgrade != (x.upgrade != nil):
+		return errUpgrade()
 	case class.Stream && !x.r.ProtoAtLeast(1, 1):
 		// Such an answer ends with its connection, however it ends.
 		return &refusal{status: 505, code: "http_version", message: "a stream that broke off would look finished over HTTP/1.0; use HTTP/1.1"}
-	case class.Action == modelapi.Session:
-		// Ids a server hands out belong to whom they were handed to; none is on record here.
-		return &refusal{status: 404, code: "unknown_id", message: "no answer of yours is kept under this id"}
 	}
 	return nil
 }
 
-// decide asks for each model the request names; all must be allowed. What the rules for body fields will change is
-// changed right after this step, before anything is reserved or recorded.
+// canonical is the request in the form that goes upstream.
+func (x *exchange) canonical() modelapi.Input {
+	path, query, _ := strings.Cut(x.class.Target, "?")
+	in := modelapi.Input{
+		Server: x.resource.Server, Only: x.resource.Only, Method: x.r.Method, Path: path, Query: query,
+		ContentType: x.contentType(), Body: x.class.Body,
+	}
+	if x.upgrade != nil {
+		in.Upgrade = webSocket
+	}
+	return in
+}
+
+// decide asks for each model and each action of the request; all must be allowed.
 func (x *exchange) decide() *refusal {
 	x.asked = x.guard.live.asking.Load()
-	action := string(x.class.Action)
+	actions := make([]string, 1, 1+len(x.class.Also))
+	actions[0] = string(x.class.Action)
 	if x.class.Action == modelapi.Health {
-		action = ActionReach // whoever may use the resource may ask whether it is well
+		actions[0] = ActionReach // whoever may use the resource may ask whether it is well
 	}
-	path := x.decidedPath()
-	for _, model := range atLeastOne(x.class.Models) {
-		x.questions = append(x.questions, Question{
-			Resource: x.resource, Caller: x.caller, Action: action, Model: model,
-			Method: x.r.Method, Path: path, Egress: x.class.Egress,
-		})
+	for _, also := range x.class.Also {
+		actions = append(actions, string(also))
 	}
-	for i, q := range x.questions {
-		d := x.guard.Decide(x.r.Context(), q)
-		if i == 0 || !d.Allow {
-			x.decision = d
+	q := Question{
+		Resource: x.resource, Caller: x.caller, Method: x.method(), Path: x.decidedPath(), Egress: x.class.Egress, Media: x.class.Media,
+	}
+	for _, q.Model = range atLeastOne(x.class.Models) {
+		for _, q.Action = range actions {
+			x.questions = append(x.questions, q)
 		}
-		if !d.Allow {
-			x.class.Model = q.Model // the one that the record is about
-			return denied(d)
-		}
+	}
+	var refused *Question
+	if x.decision, refused = x.answerOf(x.r.Context()); refused != nil {
+		x.class.Model = refused.Model // the one that the record is about
+		x.refusedAction = refused.Action
+		return denied(x.decision)
 	}
 	return nil
+}
+
+// answerOf puts the questions of the exchange: its first decision within the bounds of all, or the first denial and
+// what it denies. It reads only what no longer changes.
+func (x *exchange) answerOf(ctx context.Context) (Decision, *Question) {
+	var all Decision
+	for i := range x.questions {
+		d := x.guard.Decide(ctx, x.questions[i])
+		if !d.Allow {
+			return d, &x.questions[i]
+		}
+		if i == 0 {
+			all = d
+		}
+		if n := d.MaxOutputTokens; n > 0 && (all.MaxOutputTokens == 0 || n < all.MaxOutputTokens) {
+			all.MaxOutputTokens = n
+		}
+		if !d.Until.IsZero() && (all.Until.IsZero() || d.Until.Before(all.Until)) {
+			all.Until = d.Until
+		}
+		all.TokenLimited = all.TokenLimited || d.TokenLimited
+	}
+	return all, nil
 }
 
 // decidedPath is the path that is decided on, recorded and sent: the canonical one, or the raw one of a request that no
@@ -172,7 +232,7 @@ func (x *exchange) mayReach() *refusal {
 	if x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0 {
 		return nil // decide asks soon enough
 	}
-	q := Question{Resource: x.resource, Caller: x.caller, Action: ActionReach, Method: x.r.Method, Path: x.path}
+	q := Question{Resource: x.resource, Caller: x.caller, Action: ActionReach, Method: x.method(), Path: x.path}
 	if x.decision = x.guard.Decide(x.r.Context(), q); !x.decision.Allow {
 		return denied(x.decision)
 	}
@@ -184,27 +244,6 @@ func atLeastOne(models []string) []string {
 		return []string{""}
 	}
 	return models
-}
-
-func (x *exchange) reserve() *refusal {
-	if x.guard.Reserve == nil {
-		return nil
-	}
-	var err error
-	x.reservation, err = x.guard.Reserve(x.r.Context(), Ask{Question: x.questions[0], Decision: x.decision, Choices: 1})
-	if err == nil {
-		return nil
-	}
-	x.reservation = nil
-	var limited *Limited
-	if errors.As(err, &limited) {
-		return &refusal{
-			status: http.StatusTooManyRequests, code: limited.Code, message: limited.Message,
-			retryAfter: limited.RetryAfter, header: limited.Header,
-		}
-	}
-	x.guard.logger().Error("reserve", "request", x.id, "resource", x.resource.Name, "error", err)
-	return &refusal{status: 503, code: "limits_unavailable", message: "the limits cannot be checked at the moment", retryAfter: overloadRetry}
 }
 
 // record writes the decision down. Whatever cannot be recorded is not done.
@@ -236,6 +275,9 @@ func (x *exchange) settle(ended string) {
 	e := x.event(EventOutcome)
 	e.Decision, e.Status, e.BytesOut, e.TTFT, e.Agent = "allow", x.status, x.sent, x.ttft, x.agent
 	e.Duration, e.Ended = x.guard.now().Sub(x.start), ended
+	x.estimate()
+	e.Usage, e.TokensIn, e.TokensOut = string(x.usage.Source), x.usage.Input, x.usage.Output
+	e.Cached, e.Reasoning = x.usage.Cached, x.usage.Reasoning
 	if x.reservation != nil {
 		x.reservation.Settle(e)
 		x.reservation = nil

@@ -33,8 +33,8 @@ type reservation struct{ released, settled atomic.Int32 }
 func (r *reservation) Output() int64          { return -1 }
 func (r *reservation) Header(http.Header)     {}
 func (r *reservation) Use(int64, int64) error { return nil }
-func (r *reservation) Release()     { r.released.Add(1) }
-func (r *reservation) Settle(Event) { r.settled.Add(1) }
+func (r *reservation) Release()               { r.released.Add(1) }
+func (r *reservation) Settle(Event)           { r.settled.Add(1) }
 
 func reserving(r *reservation) option {
 	return func(f *fixture) {

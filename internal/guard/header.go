@@ -33,13 +33,25 @@ func (x *exchange) requestHeader() http.Header {
 		}
 	}
 	if x.resource.Kind == KindModel && x.class.Body != nil {
-		out.Set("Content-Type", "application/json")
+		out.Set("Content-Type", x.contentType())
 	}
+	x.upgrade.set(out)
 	out.Set("X-Request-Id", x.id)
 	if x.caller.Identity != nil {
 		x.caller.Identity(out, x.resource)
 	}
 	return out
+}
+
+// contentType is that of the canonical body.
+func (x *exchange) contentType() string {
+	switch {
+	case x.class.Body == nil:
+		return ""
+	case x.class.ContentType != "":
+		return x.class.ContentType
+	}
+	return "application/json"
 }
 
 // passesToModel lists the headers that say something to a model server. Credentials, ids and compression do not.

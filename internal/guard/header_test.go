@@ -99,7 +99,7 @@ func TestAnswersAModelServerMayNotGiveBecome502(t *testing.T) {
 			}
 		}
 	}
-	for _, status := range []int{200, 201, 400, 403, 404, 422, 429, 500, 503} {
+	for _, status := range []int{200, 201, 400, 403, 422, 429, 500, 503} {
 		f := newFixture(t, func(f *fixture) {
 			f.guard.Forward = func(context.Context, *Request) (*Response, error) {
 				r := answerWith(status, "application/json", "{}")

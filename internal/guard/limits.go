@@ -77,17 +77,31 @@ func (x *exchange) hold(n int64) bool {
 	return true
 }
 
+// holdDecoded sets aside what a compressed body may decode to, before it is.
+func (x *exchange) holdDecoded() bool {
+	return x.hold(min(x.guard.Limits.body(), int64(len(x.body))*modelapi.MaxRatio))
+}
+
+// holdOnly gives back what is held beyond n bytes: what came is dropped once its canonical form is there.
+func (x *exchange) holdOnly(n int) {
+	if spare := x.held - int64(n); spare > 0 {
+		x.giveBack(spare)
+	}
+}
+
 // free gives back what the exchange holds.
-func (x *exchange) free() {
-	if x.held == 0 {
+func (x *exchange) free() { x.giveBack(x.held) }
+
+func (x *exchange) giveBack(n int64) {
+	if n == 0 {
 		return
 	}
 	m, who := &x.guard.buffered, x.caller.Principal
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.all -= x.held
-	if m.shares[who] -= x.held; m.shares[who] <= 0 {
+	m.all -= n
+	if m.shares[who] -= n; m.shares[who] <= 0 {
 		delete(m.shares, who)
 	}
-	x.held = 0
+	x.held -= n
 }

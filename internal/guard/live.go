@@ -83,21 +83,6 @@ func (x *exchange) recheck(ctx context.Context, code string) {
 	}
 }
 
-// ask puts the questions of a running exchange again. It reads only what no longer changes.
-func (x *exchange) ask(ctx context.Context) Decision {
-	var first Decision
-	for i, q := range x.questions {
-		d := x.guard.Decide(ctx, q)
-		if !d.Allow {
-			return d
-		}
-		if i == 0 {
-			first = d
-		}
-	}
-	return first
-}
-
 const (
 	askTries = 4                      // of a policy that could not answer, before a running answer is cut for it
 	askPause = 250 * time.Millisecond // between them: the whole stays within a second
@@ -107,7 +92,7 @@ const (
 // the machine is busy.
 func (x *exchange) askFirmly(ctx context.Context) Decision {
 	for try := 1; ; try++ {
-		d := x.ask(ctx)
+		d, _ := x.answerOf(ctx)
 		if d.Allow || denied(d).status != http.StatusServiceUnavailable || try == askTries {
 			return d
 		}
@@ -160,7 +145,7 @@ func (w *watch) expire(ctx context.Context) {
 	if w.timer == nil {
 		return
 	}
-	d := w.x.ask(ctx)
+	d, _ := w.x.answerOf(ctx)
 	switch {
 	case ctx.Err() != nil:
 	case !d.Allow && denied(d).status == http.StatusServiceUnavailable && w.tries < askTries:

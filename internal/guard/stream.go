@@ -9,15 +9,21 @@ import (
 	"sync"
 
 	"iap/internal/modelapi"
+	"iap/internal/modelapi/meter"
 )
 
 // stream copies one answer's body to the caller as it comes.
 type stream struct {
-	x       *exchange
-	class   modelapi.Class // with the framing the answer has, not the one asked for
-	length  int64          // promised; -1 if open
-	control *http.ResponseController
-	tail    [len(lastEvent)]byte // the last bytes sent, newest last
+	x        *exchange
+	class    modelapi.Class // with the framing the answer has, not the one asked for
+	length   int64          // that the upstream promised; -1 if open
+	promised bool           // the caller was promised it too
+	received int64          // of the upstream's bytes
+	control  *http.ResponseController
+	meter    *meter.Meter // nil: nothing is counted
+	owned    bool         // the id that the answer hands out is noted
+	onset    onset
+	tail     [len(lastEvent)]byte // the last bytes sent, newest last
 }
 
 // lastEvent ends a stream of OpenAI's protocol. Clients close their connection as soon as they have read it.
@@ -27,7 +33,7 @@ const lastEvent = "data: [DONE]\n\n"
 func (s *stream) copy(ctx context.Context, body io.Reader) *ending {
 	buffer := s.x.guard.smallBuffer()
 	defer func() { s.x.guard.putBuffer(buffer) }()
-	if s.length < 0 {
+	if !s.promised {
 		if err := s.control.Flush(); err != nil { // the head goes ahead of a first token that may be minutes away
 			return s.writeEnd(ctx, err)
 		}
@@ -35,10 +41,11 @@ func (s *stream) copy(ctx context.Context, body io.Reader) *ending {
 	for {
 		n, err := body.Read(buffer)
 		if n > 0 {
+			s.received += int64(n)
 			full := n == len(buffer)
-			last := err != nil || s.length >= 0 && s.x.sent+int64(n) == s.length
-			if writeErr := s.write(buffer[:n], !last); writeErr != nil {
-				return s.say(s.writeEnd(ctx, writeErr))
+			last := err != nil || s.length >= 0 && s.received == s.length
+			if end := s.pass(ctx, buffer[:n], !last); end != nil {
+				return s.say(end)
 			}
 			if full && len(buffer) == smallBuffer {
 				s.x.guard.putBuffer(buffer) // this one comes fast
@@ -49,18 +56,49 @@ func (s *stream) copy(ctx context.Context, body io.Reader) *ending {
 		case err == nil:
 		case !errors.Is(err, io.EOF) || ctx.Err() != nil:
 			return s.say(s.x.endOf(ctx, err))
-		case s.length >= 0 && s.x.sent != s.length:
+		case s.length >= 0 && s.received != s.length:
 			return s.say(s.x.endOf(ctx, io.ErrUnexpectedEOF))
 		default:
-			return nil
+			return s.rest(ctx)
 		}
 	}
+}
+
+// pass counts a piece and sends it, or what of it the caller is to see. What was generated is sent before the answer is
+// cut for it.
+func (s *stream) pass(ctx context.Context, p []byte, flush bool) *ending {
+	out, end := s.meterAnswer(ctx, p)
+	if end != nil {
+		return end
+	}
+	if len(out) > 0 {
+		if err := s.write(out, flush); err != nil {
+			return s.writeEnd(ctx, err)
+		}
+	}
+	if s.meter == nil {
+		return nil
+	}
+	return s.charge()
+}
+
+// rest sends what the meter held back of a whole answer.
+func (s *stream) rest(ctx context.Context) *ending {
+	if s.meter == nil {
+		return nil
+	}
+	if out := s.meter.Rest(); len(out) > 0 {
+		if err := s.write(out, false); err != nil {
+			return s.say(s.writeEnd(ctx, err))
+		}
+	}
+	return nil
 }
 
 // write sends bytes, at once unless they are the last, which the answer's end sends.
 func (s *stream) write(p []byte, flush bool) error {
 	x := s.x
-	if x.sent == 0 {
+	if x.ttft == 0 && s.onset.in(p, s.class.Framing) {
 		x.ttft = x.guard.now().Sub(x.start)
 	}
 	n, err := x.w.Write(p)
@@ -78,6 +116,27 @@ func (s *stream) write(p []byte, flush bool) error {
 		return s.control.Flush()
 	}
 	return nil
+}
+
+// onset finds the first byte of an answer behind the comments that tell a waiting client of its place in the queue.
+type onset struct{ comment bool }
+
+func (o *onset) in(p []byte, f modelapi.Framing) bool {
+	if f != modelapi.SSE {
+		return true
+	}
+	for _, c := range p {
+		switch {
+		case c == '\n':
+			o.comment = false
+		case o.comment || c == '\r':
+		case c == ':':
+			o.comment = true
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 // writeEnd tells a caller that left from an upstream that sent more than it promised.
@@ -99,7 +158,7 @@ func (s *stream) say(end *ending) *ending {
 		}
 		return end
 	}
-	if s.length >= 0 {
+	if s.promised {
 		return end
 	}
 	if event := modelapi.StreamError(s.class, end.asError(), s.atBoundary()); event != nil {

@@ -84,6 +84,8 @@ type Class struct {
 	Also    []Action // what the body asks for besides Action: Tool, for tools the server would run itself
 	Media   []string // kinds of input besides text, sorted: "audio", "file", "image", "video"
 	Upgrade bool     // a WebSocket is asked for
+
+	ContentType string // of Body; "" for application/json
 	IDs     []ID     // what the request refers to that a server handed out before; all must be the caller's
 	Hands   string   // the kind of ID the answer hands out: "response", "session"; "" for none
 

@@ -144,8 +144,14 @@ func TestAnUpstreamThatBreaksOffNeverLooksFinished(t *testing.T) {
 			"upstream_reset", io.ErrUnexpectedEOF,
 		},
 		{
-			"sse in the middle of an event", "text/event-stream", "/v1/chat/completions", `data: {"n`,
-			`data: {"n` + "\n\n" + `data: {"error":{"message":"gone","type":"server_error","param":null,"code":"agent_lost"}}` + "\n\n",
+			// Until it is whole it could be the usage that the caller had not asked for.
+			"sse in the middle of an event that may be hidden", "text/event-stream", "/v1/chat/completions", event(1) + `data: {"n`,
+			event(1) + `data: {"error":{"message":"gone","type":"server_error","param":null,"code":"agent_lost"}}` + "\n\n",
+			"agent_lost", &UpstreamError{Code: "agent_lost", Message: "gone"},
+		},
+		{
+			"sse in the middle of an event", "text/event-stream", "/v1/messages", `data: {"n`,
+			`data: {"n` + "\n\nevent: error\n" + `data: {"type":"error","error":{"type":"api_error","message":"gone","code":"agent_lost"}}` + "\n\n",
 			"agent_lost", &UpstreamError{Code: "agent_lost", Message: "gone"},
 		},
 		{

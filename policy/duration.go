@@ -41,6 +41,9 @@ func ParseDuration(text string) (time.Duration, error) {
 	return sum, nil
 }
 
+// FormatDuration writes a time as ParseDuration reads it: 90m, 12h, 90d.
+func FormatDuration(d time.Duration) string { return shortDuration(d) }
+
 // shortDuration writes a time as ParseDuration reads it, without the zero parts
 // that Duration.String appends: 24h, not 24h0m0s; from two days on in days.
 func shortDuration(d time.Duration) string {

@@ -189,12 +189,52 @@ type JoinReply struct {
 	Signature []byte         `json:"signature"`
 }
 
+// NewKey asks POST /v1/keys for a key for a program.
+type NewKey struct {
+	Name      string   `json:"name"` // unique among the caller's keys
+	Resources []string `json:"resources"`
+	Actions   []string `json:"actions"`
+	Models    []string `json:"models,omitempty"`      // empty: every model the grants allow
+	TTL       int64    `json:"ttl_seconds,omitempty"` // 0: 30 days, or less where a grant allows less
+}
+
+// KeyCreated is its answer. Key is shown once.
+type KeyCreated struct {
+	Key
+	Text string `json:"key"`
+	URL  string `json:"url"` // of the front door; a resource's name follows
+}
+
+// Key is a key for a program.
+type Key struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Owner     string     `json:"owner"` // principal
+	Resources []string   `json:"resources"`
+	Actions   []string   `json:"actions"`
+	Models    []string   `json:"models,omitempty"`
+	Created   time.Time  `json:"created"`
+	Expires   time.Time  `json:"expires"`
+	LastUsed  *time.Time `json:"last_used,omitempty"` // to the minute
+	State     string     `json:"state"`               // good, expired, or asleep: its owner was not seen for too long
+}
+
 // Error is the body of every refusal of the API, and what Client returns.
 type Error struct {
 	Status  int    `json:"-"`
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Hint    string `json:"hint,omitempty"`
+	// StepUp is what a fresh login would have to be for the answer to be another.
+	StepUp *StepUp `json:"step_up,omitempty"`
+}
+
+// StepUp is what a login must have that a grant asks for.
+type StepUp struct {
+	MFA     bool   `json:"mfa,omitempty"`             // a second factor
+	ACR     string `json:"acr,omitempty"`             // acr_values: classes of which one will do, with spaces between
+	MaxAge  int64  `json:"max_age_seconds,omitempty"` // since the login; 0: any
+	Binding string `json:"binding,omitempty"`         // nonce: a login in a browser of this machine; "": any
 }
 
 func (e *Error) Error() string { return e.Message }

@@ -64,6 +64,36 @@ func (c *Client) Explain(ctx context.Context, q Question) (Answer, error) {
 	return post[Answer](ctx, c, "/v1/policy/explain", q)
 }
 
+// CreateKey makes a key for a program.
+func (c *Client) CreateKey(ctx context.Context, k NewKey) (KeyCreated, error) {
+	return post[KeyCreated](ctx, c, "/v1/keys", k)
+}
+
+// Keys lists the caller's keys.
+func (c *Client) Keys(ctx context.Context) ([]Key, error) { return get[[]Key](ctx, c, "/v1/keys") }
+
+// AllKeys lists everybody's keys; the caller is an administrator.
+func (c *Client) AllKeys(ctx context.Context) ([]Key, error) {
+	return get[[]Key](ctx, c, "/v1/keys/all")
+}
+
+// RevokeKey ends a key of the caller's, by name or id, or, for administrators,
+// anybody's by id.
+func (c *Client) RevokeKey(ctx context.Context, key string) (Key, error) {
+	return post[Key](ctx, c, "/v1/keys/"+url.PathEscape(key)+"/revoke", nil)
+}
+
+// AdminKeys is AllKeys for the operator.
+func (c *Client) AdminKeys(ctx context.Context) ([]Key, error) {
+	return get[[]Key](ctx, c, "/v1/admin/keys")
+}
+
+// AdminRevokeKey ends a key by its id.
+func (c *Client) AdminRevokeKey(ctx context.Context, id string) error {
+	_, err := post[struct{}](ctx, c, "/v1/admin/keys/"+url.PathEscape(id)+"/revoke", nil)
+	return err
+}
+
 // AdminStatus is Status as the operator sees it: every session.
 func (c *Client) AdminStatus(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, "/v1/admin/status")

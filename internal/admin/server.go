@@ -18,6 +18,10 @@ type UserBackend interface {
 	Resources(ctx context.Context) (ResourceList, error)
 	Status(ctx context.Context) (Status, error)
 	Explain(ctx context.Context, q Question) (Answer, error)
+	CreateKey(ctx context.Context, k NewKey) (KeyCreated, error)
+	Keys(ctx context.Context) ([]Key, error)
+	AllKeys(ctx context.Context) ([]Key, error)
+	RevokeKey(ctx context.Context, key string) (Key, error)
 }
 
 // OperatorBackend is what the relay does for its operator.
@@ -30,6 +34,8 @@ type OperatorBackend interface {
 	RevokePrincipal(ctx context.Context, id string) error
 	RestorePrincipal(ctx context.Context, id string) error
 	ReloadPolicy(ctx context.Context) (revision string, err error)
+	AdminKeys(ctx context.Context) ([]Key, error)
+	AdminRevokeKey(ctx context.Context, id string) error
 }
 
 // UserHandler serves the API of one principal.
@@ -39,6 +45,13 @@ func UserHandler(b UserBackend) http.Handler {
 	mux.HandleFunc("GET /v1/resources", answer(b.Resources))
 	mux.HandleFunc("GET /v1/status", answer(b.Status))
 	mux.HandleFunc("POST /v1/policy/explain", answerBody(b.Explain))
+	mux.HandleFunc("POST /v1/keys", answerBody(b.CreateKey))
+	mux.HandleFunc("GET /v1/keys", answer(b.Keys))
+	mux.HandleFunc("GET /v1/keys/all", answer(b.AllKeys))
+	mux.HandleFunc("POST /v1/keys/{id}/revoke", func(w http.ResponseWriter, r *http.Request) {
+		key, err := b.RevokeKey(r.Context(), r.PathValue("id"))
+		write(w, key, err)
+	})
 	return withErrors(mux)
 }
 
@@ -52,6 +65,8 @@ func OperatorHandler(b OperatorBackend) http.Handler {
 	mux.HandleFunc("POST /v1/admin/sessions/{id}/kill", act(b.KillSession))
 	mux.HandleFunc("POST /v1/admin/principals/{id}/revoke", act(b.RevokePrincipal))
 	mux.HandleFunc("POST /v1/admin/principals/{id}/restore", act(b.RestorePrincipal))
+	mux.HandleFunc("GET /v1/admin/keys", answer(b.AdminKeys))
+	mux.HandleFunc("POST /v1/admin/keys/{id}/revoke", act(b.AdminRevokeKey))
 	mux.HandleFunc("POST /v1/admin/policy/reload", answer(func(ctx context.Context) (map[string]string, error) {
 		revision, err := b.ReloadPolicy(ctx)
 		return map[string]string{"revision": revision}, err

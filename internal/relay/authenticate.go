@@ -99,6 +99,7 @@ func (h *handshake) bind(ctx context.Context, hello tunnel.Hello, peer tunnel.Pe
 	if err != nil {
 		return peer, &tunnel.Refusal{Code: tunnel.CodeAuditUnavailable, Message: "the relay cannot write its audit log and lets nobody in until it can"}
 	}
+	h.relay.seen(ctx, id)
 	return peer, nil
 }
 
@@ -164,6 +165,7 @@ func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (tim
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeAuditUnavailable, Message: "the relay cannot write its audit log"}
 	}
 	live.setIdentity(id)
+	r.seen(ctx, id)
 	end := r.sessionEnd(token)
 	live.renewUntil(end.Add(-expiryGrace))
 	r.spawn(func() { r.recheck(live) }) // groups may have changed; the streams that lost their right end

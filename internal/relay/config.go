@@ -45,6 +45,8 @@ type Config struct {
 	ChannelBinding tunnel.Binding `yaml:"channel_binding"`
 	// Sessions bounds what a principal can hold.
 	Sessions SessionsConfig `yaml:"sessions"`
+	// Keys bounds keys for programs.
+	Keys KeysConfig `yaml:"keys"`
 	// FrontDoor says which web pages may use the front door. Default none.
 	FrontDoor FrontDoorConfig `yaml:"front_door"`
 	// AdminSocket is the unix socket of `iap-relay admin`. Default: admin.sock
@@ -183,6 +185,8 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Sessions.StreamsPerPrincipal, defaultStreams)
 	setDefault(&c.Sessions.SessionsPerPrincipal, defaultSessions)
 	setDefault(&c.Sessions.Handshakes, defaultHandshakes)
+	setDefault(&c.Keys.MaxUnseen, config.Duration(defaultMaxUnseen))
+	setDefault(&c.Keys.PerPrincipal, defaultKeys)
 	setDefault(&c.AdminSocket, filepath.Join(c.Data, "admin.sock"))
 	setDefault(&c.Drain, config.Duration(defaultDrain))
 	for _, path := range []*string{&c.TLS.CertFile, &c.TLS.KeyFile, &c.Audit.Dir, &c.Policy.Grants, &c.AdminSocket} {
@@ -226,6 +230,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("channel_binding: %q is neither exporter nor nonce", c.ChannelBinding)
 	case c.Sessions.StreamsPerPrincipal < 1 || c.Sessions.SessionsPerPrincipal < 1 || c.Sessions.Handshakes < 1:
 		return errors.New("sessions: limits must be at least 1")
+	case c.Keys.PerPrincipal < 0:
+		return errors.New("keys.per_principal: must be at least 1; leave keys: out of the grants to have none")
 	case !strings.HasPrefix(c.State, "sqlite:"):
 		return errors.New("state: not a URL of a store this build has; write sqlite:/path/state.db")
 	case len(c.AdminSocket) > maxSocketPath:

@@ -35,7 +35,16 @@ func (r *Relay) decide(ctx context.Context, q guard.Question) guard.Decision {
 	if !ok {
 		return guard.Decision{Reason: policy.ReasonInputInvalid, Message: "the relay lost track of who is calling"}
 	}
-	_, d := r.askNamed(ctx, who.identity(), q.Resource.Name, q.Resource.Kind, q.Action, q.Model, q.Caller.Via, q.Egress)
+	ask := func(action string) policy.Decision {
+		_, d := r.askNamed(ctx, who.identity(), q.Resource.Name, q.Resource.Kind, action, q.Model, q.Caller.Via, q.Egress)
+		return d
+	}
+	var d policy.Decision
+	if key, ok := who.(*keyCaller); ok {
+		d = key.decide(q, ask)
+	} else {
+		d = ask(q.Action)
+	}
 	return guard.Decision{
 		Allow: d.Allow, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision,
 		Priority: d.Priority, MaxOutputTokens: d.MaxOutputTokens(), Until: d.Until,

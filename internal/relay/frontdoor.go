@@ -12,6 +12,7 @@ import (
 	"iap/internal/audit"
 	"iap/internal/guard"
 	"iap/internal/modelapi"
+	"iap/policy"
 	"iap/tunnel"
 )
 
@@ -25,6 +26,14 @@ type doorCaller struct {
 	expires time.Time // of what was presented
 }
 
+// expired is why an answer ends at the end of what was presented for it.
+func (c *doorCaller) expired() *guard.Ended {
+	if c.via == policy.ViaKey {
+		return &guard.Ended{Code: reasonKeyExpired, Message: "the key expired while the answer was running"}
+	}
+	return &guard.Ended{Code: auth.CodeTokenExpired, Message: "the token expired while the answer was running"}
+}
+
 // serveFrontDoor serves /r/RESOURCE/… to whoever presents a bearer token or a
 // key: model resources alone, by header alone.
 func (r *Relay) serveFrontDoor(w http.ResponseWriter, q *http.Request) {
@@ -35,7 +44,7 @@ func (r *Relay) serveFrontDoor(w http.ResponseWriter, q *http.Request) {
 		refuseAtDoor(w, q, http.StatusBadRequest, no.Code, no.Message)
 		return
 	}
-	who, err := r.atDoor(q.Context(), q, sourceOf(q.RemoteAddr))
+	who, err := r.atDoor(q)
 	if err != nil {
 		refuseCredential(w, q, err)
 		return
@@ -46,7 +55,7 @@ func (r *Relay) serveFrontDoor(w http.ResponseWriter, q *http.Request) {
 	ctx, end := context.WithCancelCause(q.Context())
 	defer end(nil)
 	expiry := time.AfterFunc(who.expires.Sub(r.now()), func() {
-		end(&guard.Ended{Code: auth.CodeTokenExpired, Message: "the token expired while the answer was running"})
+		end(who.expired())
 	})
 	defer expiry.Stop()
 	name := resourceOf(q)
@@ -113,40 +122,84 @@ func isCredentialName(name string) bool {
 }
 
 // atDoor tells who sends a request by the one credential it carries.
-func (r *Relay) atDoor(ctx context.Context, q *http.Request, source string) (*doorCaller, error) {
-	id, err := r.bearer(ctx, q, source)
+func (r *Relay) atDoor(q *http.Request) (*doorCaller, error) {
+	text, err := credential(q.Header)
 	if err != nil {
 		return nil, err
 	}
-	return &doorCaller{principalSource: bearer{id}, via: "bearer", expires: id.token.Expires}, nil
+	who, err := r.holder(q.Context(), text)
+	if err != nil {
+		r.deniedAtDoor(q, text, err)
+		return nil, err
+	}
+	if r.checkPrincipal(who.identity().id()) != nil {
+		return nil, &auth.TokenError{Code: tunnel.CodeRevoked.String(), Public: "your access was revoked by an administrator"}
+	}
+	return who, nil
 }
 
-// bearer verifies the token of a front-door request.
-func (r *Relay) bearer(ctx context.Context, q *http.Request, source string) (*identity, error) {
-	values := q.Header.Values("Authorization")
-	if len(values) != 1 || len(values[0]) > maxBearerLength || len(values[0]) < len(bearerPrefix) || !strings.EqualFold(values[0][:len(bearerPrefix)], bearerPrefix) {
-		return nil, &auth.TokenError{Code: codeTokenMissing, Public: "send one Authorization: Bearer header with a token for this relay's front door"}
+// credential is what the request shows: a token or key as Authorization: Bearer,
+// or a key as X-Api-Key, where Anthropic's clients put it. In both places it must
+// be the same: which of two counts would be a guess.
+func credential(h http.Header) (string, error) {
+	missing := &auth.TokenError{Code: codeTokenMissing, Public: "send one Authorization: Bearer header with a token for this relay's front door, or a key of iapctl keys create"}
+	bearers, keys := h.Values("Authorization"), h.Values("X-Api-Key")
+	if len(bearers) > 1 || len(keys) > 1 || len(bearers)+len(keys) == 0 {
+		return "", missing
 	}
-	token, err := r.verifier.Verify(ctx, values[0][len(bearerPrefix):], auth.UseBearer)
+	if len(keys) == 1 && !auth.IsProgramKey(keys[0]) {
+		return "", missing // tokens have one place
+	}
+	if len(bearers) == 0 {
+		return keys[0], nil
+	}
+	if len(bearers[0]) > maxBearerLength || len(bearers[0]) < len(bearerPrefix) || !strings.EqualFold(bearers[0][:len(bearerPrefix)], bearerPrefix) {
+		return "", missing
+	}
+	text := bearers[0][len(bearerPrefix):]
+	if len(keys) == 1 && keys[0] != text {
+		return "", missing
+	}
+	return text, nil
+}
+
+// holder is whose credential text is.
+func (r *Relay) holder(ctx context.Context, text string) (*doorCaller, error) {
+	if auth.IsProgramKey(text) {
+		key, err := r.keys.check(text, r.now(), time.Duration(r.cfg.Keys.MaxUnseen))
+		if err != nil {
+			return nil, err
+		}
+		r.usedKey(key.key)
+		return &doorCaller{principalSource: key, via: policy.ViaKey, expires: key.key.Expires}, nil
+	}
+	token, err := r.verifier.Verify(ctx, text, auth.UseBearer)
 	if err != nil {
-		reason := "token_invalid"
-		var cause *auth.TokenError
-		if errors.As(err, &cause) {
-			reason = cause.Code
-		}
-		e := audit.Event{Kind: audit.KindLogin, Decision: audit.Deny, Reason: reason, Source: source, Via: "bearer"}
-		if recordErr := r.audit.Denied(ctx, e); recordErr != nil {
-			r.log.Error("record refused token", "error", recordErr)
-		}
 		return nil, err
 	}
 	id := newIdentity(token)
-	if r.checkPrincipal(id.id()) != nil {
-		return nil, &auth.TokenError{Code: tunnel.CodeRevoked.String(), Public: "your access was revoked by an administrator"}
-	}
 	id.principal.Binding = auth.BindingNone
 	id.policy = policyPrincipal(id.principal)
-	return id, nil
+	return &doorCaller{principalSource: bearer{id}, via: policy.ViaBearer, expires: token.Expires}, nil
+}
+
+// deniedAtDoor records a credential that was refused, with the name of the key it
+// claims to be.
+func (r *Relay) deniedAtDoor(q *http.Request, text string, err error) {
+	e := audit.Event{Kind: audit.KindLogin, Decision: audit.Deny, Reason: "token_invalid", Source: sourceOf(q.RemoteAddr), Via: policy.ViaBearer}
+	var cause *auth.TokenError
+	if errors.As(err, &cause) {
+		e.Reason = cause.Code
+	}
+	if auth.IsProgramKey(text) {
+		e.Via = policy.ViaKey
+		if key, err := auth.ParseProgramKey(text); err == nil {
+			e.Detail = map[string]string{"key": key.ID}
+		}
+	}
+	if recordErr := r.audit.Denied(q.Context(), e); recordErr != nil {
+		r.log.Error("record refused credential", "error", recordErr)
+	}
 }
 
 // refuseCredential answers a request without a good credential in the shape its

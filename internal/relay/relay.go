@@ -50,6 +50,7 @@ type Relay struct {
 	live       liveStreams
 	inflight   inflight
 	refused    refused
+	keys       keyring
 	line       line
 	subjects   *subjects
 	explaining chan struct{} // one place
@@ -162,6 +163,9 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 	r.sessions = newSessions(r.cfg.Sessions.SessionsPerPrincipal, r.cfg.Sessions.StreamsPerPrincipal)
 	r.agents = newAgents()
 	if err := r.loadRevocations(ctx); err != nil {
+		return err
+	}
+	if err := r.loadKeys(ctx); err != nil {
 		return err
 	}
 	r.explaining = make(chan struct{}, 1)

@@ -19,6 +19,9 @@ const (
 	keyKey   = "key/"   // + key id: keyRecord
 
 	keyPrincipal = "principal/" // + principal id: revocation; there while it holds
+
+	keyProgram = "program-key/" // + id: programKey
+	keyOwners  = "key-owner/"   // + principal id: keyOwner; there while it has keys
 )
 
 // agentRecord is an enrolled agent.

@@ -60,6 +60,27 @@ func (b *backend) RestorePrincipal(_ context.Context, id string) error {
 	b.last = "restore principal " + id
 	return b.err
 }
+
+func (b *backend) CreateKey(_ context.Context, k NewKey) (KeyCreated, error) {
+	b.last = fmt.Sprintf("%+v", k)
+	return KeyCreated{Key: Key{ID: "k"}, Text: "secret"}, b.err
+}
+
+func (b *backend) Keys(context.Context) ([]Key, error)    { return []Key{{ID: "mine"}}, b.err }
+func (b *backend) AllKeys(context.Context) ([]Key, error) { return []Key{{ID: "any"}}, b.err }
+
+func (b *backend) RevokeKey(_ context.Context, key string) (Key, error) {
+	b.last = "revoke key " + key
+	return Key{ID: key}, b.err
+}
+
+func (b *backend) AdminKeys(context.Context) ([]Key, error) { return []Key{{ID: "admin"}}, b.err }
+
+func (b *backend) AdminRevokeKey(_ context.Context, id string) error {
+	b.last = "admin revoke key " + id
+	return b.err
+}
+
 func (b *backend) ReloadPolicy(context.Context) (string, error) { return "rev-1", b.err }
 
 var (
@@ -102,6 +123,13 @@ func TestBothEndsSpeakTheSameDocuments(t *testing.T) {
 	check(t, "agents", []Agent{{ID: "agent-1"}})(operator.Agents(ctx))
 	check(t, "token", JoinTokenCreated{Token: "t", Expires: time.Unix(1, 0).UTC()})(operator.CreateJoinToken(ctx, NewJoinToken{Name: "n", Share: true}))
 	check(t, "reload", "rev-1")(operator.ReloadPolicy(ctx))
+	check(t, "keys", []Key{{ID: "mine"}})(user.Keys(ctx))
+	check(t, "all keys", []Key{{ID: "any"}})(user.AllKeys(ctx))
+	check(t, "admin keys", []Key{{ID: "admin"}})(operator.AdminKeys(ctx))
+	check(t, "create key", KeyCreated{Key: Key{ID: "k"}, Text: "secret"})(user.CreateKey(ctx, NewKey{Name: "n", Resources: []string{"phi3"}, TTL: 60}))
+	if b.last != "{Name:n Resources:[phi3] Actions:[] Models:[] TTL:60}" {
+		t.Error(b.last)
+	}
 	for _, id := range []string{"x", "a b", "../../v1/whoami", "a/b?c#d", "%2e%2e", "ü"} {
 		if err := operator.RevokeAgent(ctx, id); err != nil || b.last != "revoke "+id {
 			t.Errorf("revoke %q: %q, %v", id, b.last, err)
@@ -114,6 +142,12 @@ func TestBothEndsSpeakTheSameDocuments(t *testing.T) {
 		}
 		if err := operator.RestorePrincipal(ctx, id); err != nil || b.last != "restore principal "+id {
 			t.Errorf("restore %q: %q, %v", id, b.last, err)
+		}
+		if k, err := user.RevokeKey(ctx, id); err != nil || k.ID != id || b.last != "revoke key "+id {
+			t.Errorf("revoke key %q: %q, %v", id, b.last, err)
+		}
+		if err := operator.AdminRevokeKey(ctx, id); err != nil || b.last != "admin revoke key "+id {
+			t.Errorf("revoke key %q: %q, %v", id, b.last, err)
 		}
 	}
 }

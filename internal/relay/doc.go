@@ -20,6 +20,7 @@
 //	killed.go        what an administrator refused
 //	enrol.go         join tokens, and agents that use them
 //	frontdoor.go     bearer tokens and keys over plain HTTPS; crossorigin.go: which web pages may ask
+//	keys.go          keys for programs: who holds one, and its end; keydecide.go: what one may do
 //
 // What runs:
 //
@@ -37,6 +38,7 @@
 // Its own API:
 //
 //	api.go, adminsocket.go      for principals on a stream, for root on a unix socket
+//	keysapi.go, stepup.go       its parts: making keys; what a fresh login would change
 //
 // Everything that is denied is denied here or in the guard, never in the
 // client.

@@ -139,7 +139,9 @@ func (r *Relay) loadKeys(ctx context.Context) error {
 	return nil
 }
 
-func ownerIdentity(p auth.Principal) *identity { return &identity{principal: p, policy: policyPrincipal(p)} }
+func ownerIdentity(p auth.Principal) *identity {
+	return &identity{principal: p, policy: policyPrincipal(p)}
+}
 
 // keyCaller is a program that calls with a key. Its rights are its owner's as
 // last seen, within the key's own list.
@@ -161,7 +163,9 @@ func (c *keyCaller) identity() *identity {
 // check finds the key that text shows. Whoever shows a wrong secret learns no more
 // than who shows a key that never was.
 func (l *keyring) check(text string, now time.Time, maxUnseen time.Duration) (*keyCaller, error) {
-	refuse := func(code, public string) (*keyCaller, error) { return nil, &auth.TokenError{Code: code, Public: public} }
+	refuse := func(code, public string) (*keyCaller, error) {
+		return nil, &auth.TokenError{Code: code, Public: public}
+	}
 	shown, err := auth.ParseProgramKey(text)
 	if err != nil {
 		return refuse(reasonKeyInvalid, "the key is damaged; copy all of it")

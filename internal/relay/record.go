@@ -64,6 +64,11 @@ func details(e guard.Event) map[string]string {
 	if e.Egress {
 		add("egress", "true")
 	}
+	if e.Caller != nil {
+		if program, ok := e.Caller.Value.(*keyCaller); ok {
+			add("key", program.key.ID)
+		}
+	}
 	return all
 }
 

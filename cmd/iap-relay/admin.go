@@ -71,7 +71,9 @@ relay's own user may; every call is in the audit log as local:root.`,
 	)
 	policies := &cobra.Command{Use: "policy", Short: "Reload the policy"}
 	policies.AddCommand(policyReload(o))
-	c.AddCommand(agents, sessions, principals, policies, adminStatus(o))
+	keys := &cobra.Command{Use: "keys", Short: "List and revoke people's keys for programs"}
+	keys.AddCommand(keysLs(o), keysRevoke(o))
+	c.AddCommand(agents, sessions, principals, keys, policies, adminStatus(o))
 	return c
 }
 

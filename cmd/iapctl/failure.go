@@ -47,7 +47,8 @@ var exitCodes = map[string]int{
 	"policy_denied": exitDenied, "policy_changed": exitDenied, "refused": exitDenied, "unknown_resource": exitDenied, "login_denied": exitDenied,
 	"no_grant": exitDenied, "resource_not_granted": exitDenied, "model_not_granted": exitDenied,
 	"action_not_granted": exitDenied, "mfa_required": exitDenied, "auth_too_old": exitDenied, "binding_required": exitDenied,
-	"groups_unknown": exitDenied, "forbidden": exitDenied,
+	"groups_unknown": exitDenied, "forbidden": exitDenied, "acr_required": exitDenied, "egress_not_granted": exitDenied,
+	"media_not_granted": exitDenied, "keys_not_granted": exitDenied, "key_lifetime": exitDenied, "key_scope": exitDenied, "denied_by_rule": exitDenied,
 
 	"agent_offline": exitOffline, "upstream_unreachable": exitOffline, "not_announced": exitOffline, "upstream_reset": exitOffline,
 
@@ -56,7 +57,8 @@ var exitCodes = map[string]int{
 	"not_a_relay": exitUnreachable, "relay_shutdown": exitUnreachable, "connection_lost": exitUnreachable,
 	"timeout": exitUnreachable, "state_unavailable": exitUnreachable, "audit_unavailable": exitUnreachable,
 
-	"limit_reached": exitLimit, "too_many_streams": exitLimit, "overloaded": exitLimit,
+	"limit_reached": exitLimit, "too_many_streams": exitLimit, "overloaded": exitLimit, "budget_exceeded": exitLimit,
+	"rate_limited": exitLimit, "concurrency_exceeded": exitLimit, "queue_full": exitLimit,
 }
 
 // failure is an error as a person sees it: what happened, a stable code, the next command to type. The cause is shown with -v only.

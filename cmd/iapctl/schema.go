@@ -101,7 +101,7 @@ type profileDocument struct {
 	LoggedIn  bool   `json:"logged_in"`
 }
 
-// doneDocument: profile use, profile rm, disconnect.
+// doneDocument: profile use, profile rm, disconnect, keys revoke.
 type doneDocument struct {
 	Schema string   `json:"schema"`
 	Action string   `json:"action"`
@@ -112,6 +112,18 @@ type doneDocument struct {
 type resourcesDocument struct {
 	Schema    string           `json:"schema"`
 	Resources []admin.Resource `json:"resources"`
+}
+
+// keyDocument: keys create.
+type keyDocument struct {
+	Schema string `json:"schema"`
+	admin.KeyCreated
+}
+
+// keysDocument: keys ls.
+type keysDocument struct {
+	Schema string      `json:"schema"`
+	Keys   []admin.Key `json:"keys"`
 }
 
 // connectDocument: connect, one line on stdout once everything listens.

@@ -5,9 +5,9 @@ package modelapi
 func isKnownName(folded string) bool {
 	switch folded {
 	case "action", "adapters", "audio_url", "best_of", "bootstrap_host", "bootstrap_port", "bootstrap_room",
-		"cache_salt", "chat_template", "chat_template_kwargs", "conversation", "custom_logit_processor",
+		"cache_salt", "chat_template", "chat_template_kwargs", "continuous_usage_stats", "conversation", "custom_logit_processor",
 		"destination", "ec_transfer_params", "encoding_format", "filename", "files", "from", "id", "id_slot",
-		"image_url", "images", "input", "input_audio", "input_embeds", "input_extra", "input_prefix",
+		"image_url", "images", "include_usage", "input", "input_audio", "input_embeds", "input_extra", "input_prefix",
 		"input_suffix", "instances", "instructions", "keep_alive", "kv_transfer_params", "lora", "lora_name",
 		"lora_path", "max_completion_tokens", "max_new_tokens", "max_output_tokens", "max_tokens", "messages",
 		"metadata", "model", "n", "n_cmpl", "n_discard", "n_predict", "name", "num_ctx", "num_gpu",

@@ -39,7 +39,7 @@ func (q *request) applyRules() error {
 		return err
 	}
 	if d.changed() {
-		q.doc = d.document()
+		*q.doc = *d.document() // in place: the caller holds it
 	}
 	return nil
 }

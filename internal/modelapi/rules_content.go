@@ -309,8 +309,10 @@ func (r *contentReader) tools() error {
 			continue
 		}
 		d := draftAt(element, 0)
-		if err := checkNames(&document{members: d.members}); err != nil {
-			return err
+		for _, m := range d.members {
+			if err := r.checkName([]byte(m.name)); err != nil {
+				return err
+			}
 		}
 		kind := ""
 		if i := d.index("type"); i >= 0 {

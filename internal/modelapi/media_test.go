@@ -42,7 +42,7 @@ func TestMediaPassInlineAndAreNamed(t *testing.T) {
 		{"tgi", "/generate", `{"inputs":"what is ![](data:image/png;base64,AA)"}`, "image"},
 		{"openai", "/v1/chat/completions", chat(`"see ![](http://x/y.png)"`), ""}, // only TGI reads Markdown
 	} {
-		c, err := testTable(t).Classify(post(try.server, try.path, try.body))
+		c, err := Default().Classify(ask(try.server, try.path, try.body))
 		if err != nil || strings.Join(c.Media, " ") != try.kinds || !slices.IsSorted(c.Media) {
 			t.Errorf("%s %s %s: got %q, %v; want %q", try.server, try.path, try.body, c.Media, err, try.kinds)
 		}
@@ -80,7 +80,7 @@ func TestNothingIsFetchedForACaller(t *testing.T) {
 		{"tgi", "/v1/chat/completions", `{"messages":[{"role":"user","content":"![](https://x)"}]}`, "media_remote"},
 		{"tgi", "/v1/chat/completions", `{"messages":[{"role":"user","content":[{"type":"text","text":"a ![]("},{"type":"text","x":"junk","text":"ht"},{"type":"text","text":"tp://x)"}]}]}`, "media_remote"},
 	} {
-		if _, err := testTable(t).Classify(post(try.server, try.path, try.body)); code(err) != try.code {
+		if _, err := Default().Classify(ask(try.server, try.path, try.body)); code(err) != try.code {
 			t.Errorf("%s %s %s: got %v, want %s", try.server, try.path, try.body, err, try.code)
 		}
 	}
@@ -97,7 +97,7 @@ func TestWordsThatMerelyLookLikeMediaPass(t *testing.T) {
 		{"/v1/responses", `{"model":"m","input":[{"type":"message","content":[{"type":"output_text","text":"t","annotations":[{"type":"url_citation","url":"http://x"},{"type":"file_citation","file_id":"f"}]}]}],"text":{"format":{"type":"json_schema","schema":{"image_url":"http://x"}}}}`},
 		{"/v1/responses", `{"model":"m","input":[{"type":"web_search_call","action":{"type":"open_page","url":"http://x"}},{"type":"function_call","arguments":"{\"image_url\":\"http://x\"}"}]}`},
 	} {
-		if c, err := Default().Classify(post("openai", try.path, try.body)); err != nil || c.Media != nil {
+		if c, err := Default().Classify(ask("openai", try.path, try.body)); err != nil || c.Media != nil {
 			t.Errorf("%s: got %q, %v", try.body, c.Media, err)
 		}
 	}
@@ -122,7 +122,7 @@ func TestThePromptIsCountedWithoutTheWeightOfItsMedia(t *testing.T) {
 		{"ollama", "/api/generate", `{"model":"m:x","prompt":"12","system":"345"}`, 5},
 		{"ollama", "/v1/responses", `{"model":"m:x","input":"12","instructions":"345"}`, 5},
 	} {
-		c, err := Default().Classify(post(try.server, try.path, try.body))
+		c, err := Default().Classify(ask(try.server, try.path, try.body))
 		if err != nil || c.PromptBytes != try.want {
 			t.Errorf("%s: got %d, %v; want %d", shorten(try.body), c.PromptBytes, err, try.want)
 		}

@@ -32,7 +32,7 @@ var toolCases = []struct {
 
 func TestToolsThatTheServerRunsWantTheirOwnGrant(t *testing.T) {
 	for _, try := range toolCases {
-		c, err := testTable(t).Classify(post(try.server, try.path, try.body))
+		c, err := Default().Classify(ask(try.server, try.path, try.body))
 		if err != nil || slices.Contains(c.Also, Tool) != try.server_ || len(c.Also) > 1 {
 			t.Errorf("%s: got %q, %v", try.body, c.Also, err)
 		}
@@ -62,7 +62,7 @@ func TestAnswersAreCountedAsPromptsTimesChoices(t *testing.T) {
 		{"sglang", "/generate", `{"text":["a","b"],"sampling_params":[{"n":1},{"n":3}]}`, 6},
 		{"tgi", "/generate", `{"inputs":"i","parameters":{"best_of":4}}`, 4},
 	} {
-		c, err := testTable(t).Classify(post(try.server, try.path, try.body))
+		c, err := Default().Classify(ask(try.server, try.path, try.body))
 		if err != nil || c.Choices != try.want {
 			t.Errorf("%s: got %d, %v; want %d", try.body, c.Choices, err, try.want)
 		}

@@ -20,7 +20,7 @@
 //	seq          number of the record: 1, 2, 3, … over all segments and restarts, without gaps
 //	time         when it happened, RFC 3339 with nanoseconds, UTC
 //	mono         nanoseconds since the log was opened; never falls within one run, whatever the wall clock does
-//	kind         decision, outcome, login, session, agent, admin, subject, policy, relay, denied_count
+//	kind         decision, outcome, login, session, agent, admin, subject, limit, policy, relay, denied_count
 //	request      id that a decision and its outcome share
 //	session      id of the session; its begin and end are events of kind session
 //	principal    issuer's alias, "/", subject

@@ -11,6 +11,7 @@ const (
 	KindAgent       = "agent"        // an agent was enrolled, came, went or was revoked
 	KindAdmin       = "admin"        // an administrator's act: kill, revocation, join token
 	KindSubject     = "subject"      // what the policy knew of a principal; decisions name it by Subject
+	KindLimit       = "limit"        // a limit is used to 80 or 100 percent
 	KindPolicy      = "policy"       // the policy was loaded or refused
 	KindRelay       = "relay"        // the relay and this log about themselves
 	KindDeniedCount = "denied_count" // refusals that were counted instead of written in full

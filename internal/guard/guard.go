@@ -40,7 +40,7 @@ type Caller struct {
 	Principal string // issuer alias and subject
 	Session   string
 	Source    string     // network address
-	Via       string     // "tunnel", "bearer" or "local"
+	Via       string     // "tunnel", "bearer", "key" or "local"
 	Local     *LocalRule // set when requests come through a listener on the user's machine
 	// Prefix is the raw path the resource is mounted under ("" in a tunnel, "/r/phi3" at the front door); it is cut
 	// from the request target byte by byte.
@@ -50,6 +50,9 @@ type Caller struct {
 	Identity func(h http.Header, r Resource)
 	Value    any // the mounting side's own
 }
+
+// atDoor says whether the caller came to the front door, whose origin is the mounting side's own.
+func (c *Caller) atDoor() bool { return c.Via == "bearer" || c.Via == "key" }
 
 // LocalRule is what a listener on the user's machine accepts beyond requests of local programs to a loopback name.
 type LocalRule struct {

@@ -12,7 +12,7 @@ import (
 func (x *exchange) setOwnHeaders() {
 	h := x.w.Header()
 	h.Set("X-Request-Id", x.id)
-	if x.resource.Kind == KindModel || x.caller.Via == "bearer" {
+	if x.resource.Kind == KindModel || x.caller.atDoor() {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Content-Security-Policy", "sandbox; default-src 'none'")
 	}
@@ -83,7 +83,7 @@ func (x *exchange) passesToApp(name string) bool {
 		return false
 	case "Authorization", "X-Api-Key":
 		// Where it may be the key to us it is not the application's.
-		return x.caller.Via != "bearer" && (x.caller.Local == nil || x.caller.Local.KeyHash == nil)
+		return !x.caller.atDoor() && (x.caller.Local == nil || x.caller.Local.KeyHash == nil)
 	}
 	return true
 }

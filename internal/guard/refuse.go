@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"iap/internal/modelapi"
@@ -32,7 +33,31 @@ func denied(d Decision) *refusal {
 	if r.message == "" {
 		r.message = "the policy does not allow this request"
 	}
+	if d.StepUp != nil {
+		r.header = d.StepUp.header(r.code)
+	}
 	return r
+}
+
+// header says which login would do: to our own client in one field, to others as RFC 9470 has it.
+func (s *StepUp) header(reason string) http.Header {
+	own, challenge := "reason="+reason, `Bearer error="insufficient_user_authentication"`
+	if s.MFA {
+		own += "; mfa"
+	}
+	if s.ACR != "" && !strings.ContainsFunc(s.ACR, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
+		own += `; acr="` + s.ACR + `"`
+		challenge += `, acr_values="` + s.ACR + `"`
+	}
+	if s.MaxAge > 0 {
+		age := strconv.FormatInt(int64(s.MaxAge/time.Second), 10)
+		own += "; max_age=" + age
+		challenge += ", max_age=" + age
+	}
+	if s.Binding != "" {
+		own += "; binding=" + s.Binding
+	}
+	return http.Header{"X-Iap-Step-Up": {own}, "Www-Authenticate": {challenge}}
 }
 
 // refuse records a refusal and answers it. A refusal that cannot be recorded is a refusal still.

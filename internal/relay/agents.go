@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"iap/internal/admin"
+	"iap/internal/modelapi"
 	"iap/tunnel"
 )
 
@@ -19,6 +20,9 @@ const (
 	maxWarm = 64
 	// warmLife is how long one is kept idle.
 	warmLife = 30 * time.Second
+	// maxAliases of one resource, of maxAlias bytes, is more than people remember.
+	maxAliases = 256
+	maxAlias   = 256
 )
 
 // agents knows which live agent sessions serve which resource.
@@ -120,6 +124,14 @@ func checkAnnouncement(agent *agentRecord, list []tunnel.Announcement) error {
 		if !slices.ContainsFunc(agent.Resources, func(r admin.JoinResource) bool { return r.Name == one.Resource && r.Kind == one.Kind }) {
 			return &tunnel.Refusal{Code: tunnel.CodeNotAnnounced, Message: fmt.Sprintf("this agent is not enrolled for resource %q of kind %q", one.Resource, one.Kind)}
 		}
+		if len(one.Aliases) > maxAliases {
+			return &tunnel.Refusal{Code: tunnel.CodeRefused, Message: fmt.Sprintf("resource %q has more than %d aliases", one.Resource, maxAliases)}
+		}
+		for alias, model := range one.Aliases {
+			if alias == "" || model == "" || len(alias) > maxAlias || modelapi.HasControl(alias+model) {
+				return &tunnel.Refusal{Code: tunnel.CodeRefused, Message: fmt.Sprintf("resource %q has an alias that is no name", one.Resource)}
+			}
+		}
 	}
 	return nil
 }
@@ -143,15 +155,16 @@ func (a *agents) names() []string {
 }
 
 // pick returns the least busy live session that serves the resource: with its
-// upstream up, and of the class asked for, where there is one.
-func (a *agents) pick(name string, class tunnel.Class) *link {
+// upstream up, and of the class asked for, where there is one. If an agent is
+// named, no other will do.
+func (a *agents) pick(name string, class tunnel.Class, agent string) *link {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var best *link
 	bestScore := 0
 	for _, l := range a.links {
 		announced, serves := l.serves(name)
-		if !serves || l.session.Draining() {
+		if !serves || l.session.Draining() || agent != "" && l.agent.ID != agent {
 			continue
 		}
 		score := l.busy()

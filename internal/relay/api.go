@@ -68,7 +68,7 @@ func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
 			}
 		}
 		for _, model := range announced.Models {
-			if a.relay.ask(ctx, id, policyResource(res), policy.ActionAny, model, "tunnel", false).Allow {
+			if a.relay.ask(ctx, id, policy.Input{Resource: policyResource(res), Action: policy.ActionAny, Model: model, Via: "tunnel"}).Allow {
 				one.Models = append(one.Models, model)
 			}
 		}
@@ -81,7 +81,7 @@ func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
 // any of its models: most grants name models.
 func (a *userAPI) mayAct(ctx context.Context, res policy.Resource, action string, models []string) bool {
 	for _, model := range append([]string{""}, models...) {
-		if a.relay.ask(ctx, a.session.identity(), res, action, model, "tunnel", false).Allow {
+		if a.relay.ask(ctx, a.session.identity(), policy.Input{Resource: res, Action: action, Model: model, Via: "tunnel"}).Allow {
 			return true
 		}
 	}

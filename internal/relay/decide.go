@@ -8,9 +8,9 @@ import (
 	"iap/policy"
 )
 
-// ask puts a question about a principal to the policy. An agent's key is no
-// principal and is granted nothing.
-func (r *Relay) ask(ctx context.Context, id *identity, res policy.Resource, action, model, via string, egress bool) policy.Decision {
+// ask puts a question about a principal to the policy; who and when it fills
+// in. An agent's key is no principal and is granted nothing.
+func (r *Relay) ask(ctx context.Context, id *identity, in policy.Input) policy.Decision {
 	if id.agent != nil {
 		return policy.Decision{Reason: policy.ReasonNoGrant, Message: "agents open no streams"}
 	}
@@ -21,9 +21,8 @@ func (r *Relay) ask(ctx context.Context, id *identity, res policy.Resource, acti
 		}
 		defer leave()
 	}
-	return r.policy.Decide(ctx, policy.Input{
-		Principal: id.policy, Resource: res, Action: action, Model: model, Egress: egress, Via: via, Now: r.now(),
-	})
+	in.Principal, in.Now = id.policy, r.now()
+	return r.policy.Decide(ctx, in)
 }
 
 // recheckKey marks the context of questions about what is running.
@@ -36,7 +35,10 @@ func (r *Relay) decide(ctx context.Context, q guard.Question) guard.Decision {
 		return guard.Decision{Reason: policy.ReasonInputInvalid, Message: "the relay lost track of who is calling"}
 	}
 	ask := func(action string) policy.Decision {
-		_, d := r.askNamed(ctx, who.identity(), q.Resource.Name, q.Resource.Kind, action, q.Model, q.Caller.Via, q.Egress)
+		_, d := r.askNamed(ctx, who.identity(), policy.Input{
+			Resource: policy.Resource{Name: q.Resource.Name, Kind: q.Resource.Kind},
+			Action:   action, Model: q.Model, Egress: q.Egress, Media: q.Media, Via: q.Caller.Via,
+		})
 		return d
 	}
 	var d policy.Decision
@@ -45,10 +47,14 @@ func (r *Relay) decide(ctx context.Context, q guard.Question) guard.Decision {
 	} else {
 		d = ask(q.Action)
 	}
-	return guard.Decision{
+	answer := guard.Decision{
 		Allow: d.Allow, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision,
-		Priority: d.Priority, MaxOutputTokens: d.MaxOutputTokens(), Until: d.Until,
+		Priority: d.Priority, MaxOutputTokens: d.MaxOutputTokens(), TokenLimited: tokenLimited(d), Until: d.Until, Value: d,
 	}
+	if up := d.StepUp; up != nil {
+		answer.StepUp = &guard.StepUp{MFA: up.MFA, ACR: up.ACR, MaxAge: up.MaxAge, Binding: up.Binding}
+	}
+	return answer
 }
 
 // principalSource is who a guard's caller is now: a session's identity changes
@@ -70,7 +76,7 @@ func (r *Relay) reach(ctx context.Context, id *identity, name, via string) (admi
 	if res, known := r.agents.find(name); known && res.Kind != guard.KindModel {
 		action = policy.ActionConnect
 	}
-	return r.askNamed(ctx, id, name, "", action, "", via, false)
+	return r.askNamed(ctx, id, policy.Input{Resource: policy.Resource{Name: name}, Action: action, Via: via})
 }
 
 // reasonUnknown is for who may have every resource of this name, of which there
@@ -81,13 +87,16 @@ const reasonUnknown = "unknown_resource"
 // for, or for another kind than the one asked for, is put to the policy as any
 // other: whoever is not granted it gets the same answer as for one that
 // exists, so that nobody learns names by asking.
-func (r *Relay) askNamed(ctx context.Context, id *identity, name, kind, action, model, via string, egress bool) (admin.JoinResource, policy.Decision) {
+func (r *Relay) askNamed(ctx context.Context, id *identity, in policy.Input) (admin.JoinResource, policy.Decision) {
+	name, kind := in.Resource.Name, in.Resource.Kind
 	res, known := r.agents.find(name)
 	if known && (kind == "" || kind == res.Kind) {
-		return res, r.ask(ctx, id, policyResource(res), action, model, via, egress)
+		in.Resource = policyResource(res)
+		return res, r.ask(ctx, id, in)
 	}
 	res = admin.JoinResource{Name: name, Kind: guard.KindModel}
-	d := r.ask(ctx, id, policyResource(res), action, model, via, egress)
+	in.Resource = policyResource(res)
+	d := r.ask(ctx, id, in)
 	if d.Allow {
 		d = policy.Decision{Reason: reasonUnknown, Message: "no agent is enrolled for a resource of this name", Revision: d.Revision}
 	}

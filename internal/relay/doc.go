@@ -31,6 +31,8 @@
 //	line.go          whose question comes when
 //	decide.go        principal and resource → policy input → decision
 //	forward.go       the guard's way to an agent, over warm streams
+//	limits.go        what a grant's limits leave, and who is told
+//	ids.go           whose the ids are that model servers hand out
 //	record.go        what the guard and the streams tell the audit log
 //	live.go          asking the policy again about what runs
 //	identity.go, assertion.go   what the upstream is told of the caller

@@ -33,7 +33,7 @@ func (r *Relay) forward(ctx context.Context, q *guard.Request) (*guard.Response,
 	if q.Resource.Kind != guard.KindModel || len(q.Body) > bulkBody {
 		class = tunnel.Bulk
 	}
-	l := r.agents.pick(q.Resource.Name, class)
+	l := r.agents.pick(q.Resource.Name, class, q.Agent)
 	if l == nil {
 		return nil, &guard.UpstreamError{
 			Code: "agent_offline", Status: http.StatusServiceUnavailable, RetryAfter: offlineRetry,
@@ -57,15 +57,16 @@ func (r *Relay) forward(ctx context.Context, q *guard.Request) (*guard.Response,
 
 // exchange is one request and its answer on a warm stream.
 type exchange struct {
-	link    *link
-	request *guard.Request
-	stream  *tunnel.Stream
-	disarm  func() bool  // stops the context's hold on the stream; false if it has struck
-	spawn   func(func()) // the relay's: it waits for the upload
-	sent    atomic.Bool  // the body is whole on the stream
-	body    io.ReadCloser
-	over    atomic.Bool   // Read's end and Close race for it: the guard closes from its context's end too
-	count   *atomic.Int64 // of the requests that run; the drain waits for it
+	link     *link
+	request  *guard.Request
+	stream   *tunnel.Stream
+	disarm   func() bool  // stops the context's hold on the stream; false if it has struck
+	spawn    func(func()) // the relay's: it waits for the upload
+	sent     atomic.Bool  // the body is whole on the stream
+	body     io.ReadCloser
+	upgraded bool          // to a WebSocket: the stream is good for nothing else
+	over     atomic.Bool   // Read's end and Close race for it: the guard closes from its context's end too
+	count    *atomic.Int64 // of the requests that run; the drain waits for it
 }
 
 // inflight counts the requests that run, by what the drain gives them.
@@ -201,6 +202,11 @@ func (x *exchange) answer(ctx context.Context) (*guard.Response, error) {
 		return nil, err
 	}
 	x.body = response.Body
+	if x.request.Class.Upgrade && response.StatusCode == http.StatusSwitchingProtocols {
+		// From here on the stream is the WebSocket's.
+		x.body, x.upgraded = io.NopCloser(x.stream.Reader()), true
+		return &guard.Response{Status: response.StatusCode, Header: response.Header, Body: socket{x}, Agent: x.link.agent.ID}, nil
+	}
 	return &guard.Response{Status: response.StatusCode, Header: response.Header, Body: x, Agent: x.link.agent.ID}, nil
 }
 
@@ -222,6 +228,14 @@ func (x *exchange) Close() error {
 	return nil
 }
 
+// socket is the body of an answer that changed to a WebSocket: both directions.
+type socket struct{ *exchange }
+
+func (s socket) Write(p []byte) (int, error) { return s.stream.Write(p) }
+
+// CloseWrite tells the model server that the caller says no more.
+func (s socket) CloseWrite() error { return s.stream.CloseWrite() }
+
 // finish keeps the stream for the next request if both directions are whole.
 func (x *exchange) finish() {
 	if !x.over.CompareAndSwap(false, true) {
@@ -229,7 +243,7 @@ func (x *exchange) finish() {
 	}
 	x.count.Add(-1)
 	// Answered before the body was whole: what still comes belongs to nobody.
-	whole := x.request.Stream == nil || x.sent.Load()
+	whole := !x.upgraded && (x.request.Stream == nil || x.sent.Load())
 	if x.disarm() && whole {
 		x.link.keepWarm(x.stream)
 		return
@@ -268,7 +282,7 @@ func refusedByAgent(reply tunnel.Reply, agent string) error {
 	switch code {
 	case tunnel.CodePolicyDenied, tunnel.CodeRefused, tunnel.CodeNotAnnounced, tunnel.CodeUnknownResource:
 		e.Status = http.StatusForbidden
-	case tunnel.CodeLimitReached, tunnel.CodeOverloaded:
+	case tunnel.CodeLimitReached, tunnel.CodeOverloaded, tunnel.CodeQueueFull:
 		e.Status = http.StatusTooManyRequests
 	case tunnel.CodeTimeout:
 		e.Status = http.StatusGatewayTimeout
@@ -283,7 +297,7 @@ func refusedByAgent(reply tunnel.Reply, agent string) error {
 func agentsCode(reply tunnel.Reply) tunnel.Code {
 	switch code := tunnel.ParseCode(reply.Code); code {
 	case tunnel.CodePolicyDenied, tunnel.CodeNotAnnounced, tunnel.CodeUnknownResource, tunnel.CodeUpstreamReset, tunnel.CodeUpstreamUnreachable,
-		tunnel.CodeLimitReached, tunnel.CodeOverloaded, tunnel.CodeTimeout, tunnel.CodeInternal, tunnel.CodeProtocolError:
+		tunnel.CodeLimitReached, tunnel.CodeOverloaded, tunnel.CodeQueueFull, tunnel.CodeTimeout, tunnel.CodeInternal, tunnel.CodeProtocolError:
 		return code
 	}
 	return tunnel.CodeRefused

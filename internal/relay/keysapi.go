@@ -154,7 +154,7 @@ func (a *userAPI) bestForKey(ctx context.Context, res policy.Resource, action st
 	}
 	var best policy.Decision
 	for i, model := range models {
-		d := a.relay.ask(ctx, a.session.identity(), res, action, model, policy.ViaKey, false)
+		d := a.relay.ask(ctx, a.session.identity(), policy.Input{Resource: res, Action: action, Model: model, Via: policy.ViaKey})
 		if i == 0 || d.Allow && (!best.Allow || d.Keys.MaxTTL > best.Keys.MaxTTL) || !best.Allow && d.Reason == policy.ReasonKeysNotGranted {
 			best = d
 		}

@@ -129,7 +129,7 @@ func (r *Relay) recheck(s *session) {
 }
 
 func (r *Relay) recheckTCP(ctx context.Context, s *liveStream) {
-	if d := r.ask(ctx, s.session.identity(), s.resource, policy.ActionConnect, "", "tunnel", false); !d.Allow && ctx.Err() == nil {
+	if d := r.ask(ctx, s.session.identity(), policy.Input{Resource: s.resource, Action: policy.ActionConnect, Via: "tunnel"}); !d.Allow && ctx.Err() == nil {
 		s.stop(tunnel.CodePolicyChanged)
 	}
 }

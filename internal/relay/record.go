@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ func (r *Relay) record(ctx context.Context, e guard.Event) error {
 		Kind: e.Kind, Time: e.Time, Request: e.Request, Resource: e.Resource.Name, Action: e.Action, Model: e.Model,
 		Method: e.Method, Path: e.Path, Decision: e.Decision, Reason: e.Reason, Message: e.Message, Grant: e.Grant, Revision: e.Revision,
 		Status: e.Status, BytesIn: e.BytesIn, BytesOut: e.BytesOut, TTFTMs: e.TTFT.Milliseconds(), DurationMs: e.Duration.Milliseconds(),
-		Ended: e.Ended, Agent: e.Agent,
+		Ended: e.Ended, Agent: e.Agent, Usage: e.Usage, TokensIn: max(e.TokensIn, 0), TokensOut: max(e.TokensOut, 0),
 	}
 	line.Detail = details(e)
 	if e.Caller != nil {
@@ -63,6 +64,15 @@ func details(e guard.Event) map[string]string {
 	}
 	if e.Egress {
 		add("egress", "true")
+	}
+	add("alias", e.Alias)
+	add("also", strings.Join(e.Also, " "))
+	add("media", strings.Join(e.Media, " "))
+	if e.Cached > 0 {
+		add("cached", strconv.FormatInt(e.Cached, 10))
+	}
+	if e.Reasoning > 0 {
+		add("reasoning", strconv.FormatInt(e.Reasoning, 10))
 	}
 	if e.Caller != nil {
 		if program, ok := e.Caller.Value.(*keyCaller); ok {

@@ -18,6 +18,7 @@ import (
 	"iap/auth"
 	"iap/internal/audit"
 	"iap/internal/guard"
+	"iap/internal/limit"
 	"iap/internal/state"
 	"iap/internal/version"
 	"iap/policy/rego"
@@ -48,6 +49,8 @@ type Relay struct {
 	sessions   *sessions
 	agents     *agents
 	live       liveStreams
+	limits     *limit.Book
+	ids        *ids
 	inflight   inflight
 	refused    refused
 	keys       keyring
@@ -183,9 +186,23 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 }
 
 // openGuard builds the guard from what the relay does for it.
-func (r *Relay) openGuard(context.Context) error {
+func (r *Relay) openGuard(ctx context.Context) error {
+	salt, err := salts(r.key)
+	if err != nil {
+		return err
+	}
+	if err := r.openLimits(ctx); err != nil {
+		return err
+	}
+	if r.ids, err = openIDs(ctx, r.store, r.now); err != nil {
+		return err
+	}
 	r.guard = &guard.Guard{
 		Decide:  r.decide,  // decide.go: the policy's answer
+		Reserve: r.reserve, // limits.go: what the grant's limits leave
+		Own:     r.ids.own, // ids.go: whose the ids are that servers hand out
+		Owned:   r.ids.owned,
+		Salt:    salt,
 		Record:  r.record,  // record.go: the audit line
 		Forward: r.forward, // forward.go: the way to an agent
 		Logger:  r.log, Now: r.now,

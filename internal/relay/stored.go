@@ -18,6 +18,8 @@ const (
 	keyToken = "token/" // + issuer/payload hash: id of the key that presented it first
 	keyKey   = "key/"   // + key id: keyRecord
 
+	keyOwned = "id/" // + hash of resource, kind and id: ownedID
+
 	keyPrincipal = "principal/" // + principal id: revocation; there while it holds
 
 	keyProgram = "program-key/" // + id: programKey

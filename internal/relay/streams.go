@@ -44,12 +44,20 @@ func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, 
 		return
 	}
 	res, d := r.reach(ctx, s.identity(), h.Resource, "tunnel")
+	no := tunnel.CodePolicyDenied
+	if d.Allow && res.Kind == modelapi.KindTCP {
+		var end func()
+		if d, end = r.reserveStream(ctx, s.identity(), d); !d.Allow {
+			no = tunnel.CodeLimitReached
+		}
+		defer end()
+	}
 	rec, err := r.recordStream(ctx, s, h, res, d)
 	switch {
 	case err != nil:
 		refuse(st, tunnel.CodeAuditUnavailable, "the relay cannot write its audit log and lets nothing through until it can")
 	case !d.Allow:
-		refuse(st, tunnel.CodePolicyDenied, d.Message+" ("+d.Reason+")")
+		refuse(st, no, d.Message+" ("+d.Reason+")")
 	case res.Kind == modelapi.KindTCP:
 		r.serveTCP(ctx, s, st, res, rec, d)
 	default:
@@ -92,13 +100,16 @@ func (r *Relay) tunnelCaller(s *session, h tunnel.Header) *guard.Caller {
 // guardResource is a resource with what its agents say of the server behind it.
 func (r *Relay) guardResource(res admin.JoinResource) guard.Resource {
 	_, announced := r.agents.online(res.Name)
-	return guard.Resource{Name: res.Name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server, Only: modelapi.OnlyModel(announced.Server, announced.Models)}
+	return guard.Resource{
+		Name: res.Name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server, Only: modelapi.OnlyModel(announced.Server, announced.Models),
+		Models: announced.Models, Aliases: announced.Aliases,
+	}
 }
 
 // serveTCP joins the user's stream with one to an agent. Nothing but bytes
 // passes: what is in them is between the two ends.
 func (r *Relay) serveTCP(ctx context.Context, s *session, st *tunnel.Stream, res admin.JoinResource, rec *streamRecord, d policy.Decision) {
-	l := r.agents.pick(res.Name, tunnel.Bulk)
+	l := r.agents.pick(res.Name, tunnel.Bulk, "")
 	if l == nil {
 		rec.ended("agent_offline", "", 0, 0)
 		refuse(st, tunnel.CodeAgentOffline, "no agent serves "+res.Name+" right now")

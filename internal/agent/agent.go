@@ -45,6 +45,8 @@ type Agent struct {
 	upstreams []*upstream
 	buffers   buffers
 	transport *http.Transport
+	lingers   *lingers
+	pace      waitPace
 	running   sync.WaitGroup
 	busy      atomic.Int64 // requests and tcp streams that run
 	stopping  atomic.Bool
@@ -58,6 +60,7 @@ type Agent struct {
 type upstream struct {
 	cfg       *ResourceConfig
 	transport *http.Transport
+	queue     *queue // of generations; nil: no bound
 
 	mu    sync.Mutex
 	state probed // guarded by mu
@@ -68,7 +71,11 @@ func New(cfg *Config, log *slog.Logger) (*Agent, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	a := &Agent{cfg: cfg, log: log, table: modelapi.Default(), transport: newTransport(), sessions: map[*tunnel.Session]struct{}{}, changed: make(chan struct{})}
+	a := &Agent{
+		cfg: cfg, log: log, table: modelapi.Default(), lingers: newLingers(log), pace: waitPace{firstComment, lookEvery, repeatComment},
+		sessions: map[*tunnel.Session]struct{}{}, changed: make(chan struct{}),
+	}
+	a.transport = newTransport(a.lingers)
 	var err error
 	if a.key, err = auth.LoadKey(cfg.KeyFile); err != nil {
 		return nil, fmt.Errorf("key_file: %w; run iap-agent join TOKEN", err)
@@ -80,9 +87,17 @@ func New(cfg *Config, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	for i := range cfg.Resources {
-		a.upstreams = append(a.upstreams, &upstream{cfg: &cfg.Resources[i], transport: a.transport})
+		a.upstreams = append(a.upstreams, openUpstream(&cfg.Resources[i], a.transport))
 	}
 	return a, nil
+}
+
+func openUpstream(cfg *ResourceConfig, transport *http.Transport) *upstream {
+	u := &upstream{cfg: cfg, transport: transport}
+	if cfg.Capacity > 0 {
+		u.queue = newQueue(cfg.Capacity, queueLimits{cfg.Queue.Max, cfg.Queue.PerPrincipal, time.Duration(cfg.Queue.MaxWait)}, time.Now)
+	}
+	return u
 }
 
 // tlsConfig trusts the certificates in file beside nothing else, or the
@@ -109,6 +124,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer a.transport.CloseIdleConnections()
+	defer a.lingers.stop()
 	a.probeAll(ctx) // so that the first announcement tells what is there
 	probing, stopProbing := context.WithCancel(ctx)
 	defer stopProbing()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"sync"
@@ -39,27 +40,36 @@ func (b *buffers) give(one *[]byte) { b.pool.Put(one) }
 // errUpstreamBroke is an answer that ended before its end.
 var errUpstreamBroke = errors.New("the upstream broke off")
 
-// writeAnswer puts the upstream's answer on the stream as it comes: every read
-// is one write, with no wait for more. An answer that the upstream delimits by
+// answer puts the upstream's answer on the stream as it comes: every read is
+// one write, with no wait for more. An answer that the upstream delimits by
 // closing is chunked, so that its end and a broken connection stay apart.
-func (b *buffers) writeAnswer(st *tunnel.Stream, method string, response *http.Response) error {
+func (x *exchange) answer(response *http.Response) error {
 	if response.StatusCode < 200 { // 101 above all: no upgrade was asked for
 		return fmt.Errorf("%w: status %d", errUpstreamBroke, response.StatusCode)
 	}
-	bodyless := method == http.MethodHead || response.StatusCode == http.StatusNoContent || response.StatusCode == http.StatusNotModified
+	body := x.upstream.masked(response)
+	w := &bodyWriter{stream: x.stream, buffers: &x.agent.buffers, small: make([]byte, chunkRoom+tokenBytes+2)}
+	defer w.release()
+	if x.begun {
+		if no := x.noStream(response, body); no != nil {
+			x.log(slog.LevelWarn, "the answer of a request that waited is no stream", "status", response.StatusCode)
+			return x.endInBand(no)
+		}
+		return w.chunked(body)
+	}
+	bodyless := x.request.Method == http.MethodHead || response.StatusCode == http.StatusNoContent || response.StatusCode == http.StatusNotModified
 	chunked := !bodyless && response.ContentLength < 0
-	if err := st.WriteReply(tunnel.Reply{OK: true}, answerHead(response, bodyless, chunked)); err != nil {
+	if err := x.stream.WriteReply(tunnel.Reply{OK: true}, answerHead(response, bodyless, chunked)); err != nil {
 		return err
 	}
-	if bodyless {
+	switch {
+	case bodyless:
 		return nil
+	case chunked:
+		return w.chunked(body)
+	default:
+		return w.known(body, response.ContentLength)
 	}
-	w := &bodyWriter{stream: st, buffers: b, small: make([]byte, chunkRoom+tokenBytes+2)}
-	defer w.release()
-	if chunked {
-		return w.chunked(response.Body)
-	}
-	return w.known(response.Body, response.ContentLength)
 }
 
 func answerHead(response *http.Response, bodyless, chunked bool) []byte {

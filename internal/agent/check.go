@@ -1,31 +1,43 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"iap/internal/modelapi"
 	"iap/tunnel"
 )
 
-// refusal is why the agent says no: a code and a sentence for the reply.
+// refusal is why the agent says no: a code and a sentence for the reply, and
+// when it is worth to ask again.
 type refusal struct {
-	code    tunnel.Code
-	message string
+	code       tunnel.Code
+	message    string
+	retryAfter time.Duration
 }
 
 func (r *refusal) Error() string { return r.code.String() + ": " + r.message }
 
 func refusef(code tunnel.Code, format string, args ...any) error {
-	return &refusal{code, fmt.Sprintf(format, args...)}
+	return &refusal{code: code, message: fmt.Sprintf(format, args...)}
+}
+
+// asRefusal is what may be said of err outside.
+func asRefusal(err error) *refusal {
+	var no *refusal
+	if errors.As(err, &no) {
+		return no
+	}
+	return &refusal{code: tunnel.CodeInternal, message: "the agent could not do that"}
 }
 
 // request is what the second check looks at: the bytes as they arrived.
 type request struct {
-	method, target, contentType, contentEncoding string
-	body                                         []byte
+	method, target, contentType, contentEncoding, upgrade string
+	body                                                  []byte
 }
 
 // lookup finds the resource that a header names in the agent's own list.
@@ -49,35 +61,41 @@ func (u *upstream) checkHeader(h tunnel.Header) error {
 }
 
 // checkRequest reads the request anew and refuses it unless it is what the
-// relay decided on: same action, same model, same target, and both in the
-// agent's own list. It returns the bytes to send.
-func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q request) ([]byte, error) {
+// relay decided on: same action, same model, same target, and all in the
+// agent's own list.
+func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q request) (modelapi.Class, error) {
+	var none modelapi.Class
 	if q.method != h.Method || q.target != h.Path {
-		return nil, refusef(tunnel.CodeProtocolError, "the request is not the one that was decided on")
+		return none, refusef(tunnel.CodeProtocolError, "the request is not the one that was decided on")
 	}
 	if u.cfg.Kind != modelapi.KindModel {
-		return q.body, nil
+		return none, nil
 	}
 	if !u.known() {
-		return nil, refusef(tunnel.CodeUpstreamUnreachable, "the agent could not find out yet which models %s has", u.cfg.Name)
+		return none, refusef(tunnel.CodeUpstreamUnreachable, "the agent could not find out yet which models %s has", u.cfg.Name)
 	}
 	rawPath, query, _ := strings.Cut(q.target, "?")
 	class, err := table.Verify(modelapi.Input{
 		Server: u.server(), Only: modelapi.OnlyModel(u.server(), u.announced()), Method: q.method, Path: rawPath, Query: query,
-		ContentType: q.contentType, ContentEncoding: q.contentEncoding, Body: q.body,
+		ContentType: q.contentType, ContentEncoding: q.contentEncoding, Upgrade: q.upgrade, Body: q.body,
 	})
 	if err != nil {
-		return nil, refusef(tunnel.CodeRefused, "the agent reads this request as invalid: %v", err)
+		return none, refusef(tunnel.CodeRefused, "the agent reads this request as invalid: %v", err)
 	}
 	if string(class.Action) != h.Action || class.Model != h.Model || class.Target != q.target {
-		return nil, refusef(tunnel.CodeRefused, "the agent reads this request as %s of model %q, the relay as %s of %q", class.Action, class.Model, h.Action, h.Model)
+		return none, refusef(tunnel.CodeRefused, "the agent reads this request as %s of model %q, the relay as %s of %q", class.Action, class.Model, h.Action, h.Model)
 	}
 	for _, model := range class.Models {
-		if !u.servesModel(model) {
-			return nil, refusef(tunnel.CodePolicyDenied, "this agent's own list does not allow model %s", model)
+		if !u.cfg.servesModel(model) {
+			return none, refusef(tunnel.CodePolicyDenied, "this agent's own list does not allow model %s", model)
 		}
 	}
-	return q.body, nil
+	for _, also := range class.Also {
+		if len(u.cfg.Actions) > 0 && !slices.Contains(u.cfg.Actions, string(also)) {
+			return none, refusef(tunnel.CodePolicyDenied, "this agent's own list does not allow %s on %s", also, u.cfg.Name)
+		}
+	}
+	return class, nil
 }
 
 // known reports whether enough was learned of the model server to tell what a
@@ -89,26 +107,4 @@ func (u *upstream) known() bool {
 	u.mu.Unlock()
 	server := u.server()
 	return server == modelapi.ServerOllama || server != "" && learned
-}
-
-// servesModel matches a model's name, with or without its tag, against the
-// agent's own list.
-func (u *upstream) servesModel(model string) bool {
-	if len(u.cfg.Models) == 0 || model == "" {
-		return true
-	}
-	name := strings.ToLower(model)
-	bare := strings.TrimSuffix(name, ":latest")
-	return slices.ContainsFunc(u.cfg.Models, func(pattern string) bool {
-		pattern = strings.ToLower(strings.ReplaceAll(pattern, "[", `\[`))
-		return globMatch(pattern, name) || globMatch(pattern, bare)
-	})
-}
-
-// globMatch matches * and ? over the whole name, slashes included: namespaces
-// of models are no folders.
-func globMatch(pattern, name string) bool {
-	flat := strings.NewReplacer("/", "\x00")
-	ok, err := path.Match(flat.Replace(pattern), flat.Replace(name))
-	return err == nil && ok
 }

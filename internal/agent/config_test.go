@@ -102,8 +102,8 @@ func TestModelListsMatchWholeNames(t *testing.T) {
 		{"phi3*", "evil/phi3", false},
 		{`a\*`, "ab", false},
 	} {
-		u := &upstream{cfg: &ResourceConfig{Kind: modelapi.KindModel, Models: []string{one.pattern}}}
-		if got := u.servesModel(one.model); got != one.want {
+		r := &ResourceConfig{Kind: modelapi.KindModel, Models: []string{one.pattern}}
+		if got := r.servesModel(one.model); got != one.want {
 			t.Errorf("%q and %q: %t", one.pattern, one.model, got)
 		}
 	}

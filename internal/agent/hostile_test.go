@@ -248,9 +248,11 @@ func TestUpstreamSeesItsOwnHostAndTheAgentsKey(t *testing.T) {
 	var b bytes.Buffer
 	_, err = b.ReadFrom(response.Body)
 	must(t, err)
-	want := strings.TrimPrefix(up.URL, "http://") + "|Bearer upstream-secret|"
-	if !strings.HasPrefix(b.String(), want) {
-		t.Errorf("the upstream saw %s, want %s…", b.String(), want)
+	if want := strings.TrimPrefix(up.URL, "http://") + "|"; !strings.HasPrefix(b.String(), want) || strings.Join(up.auth, ",") != "Bearer upstream-secret" {
+		t.Errorf("the upstream saw %s and %q", b.String(), up.auth)
+	}
+	if strings.Contains(b.String(), "upstream-secret") {
+		t.Errorf("the upstream's key came back: %s", b.String())
 	}
 	if strings.Contains(b.String(), "evil") {
 		t.Errorf("a model server saw an Origin: %s", b.String())

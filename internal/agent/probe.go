@@ -118,7 +118,7 @@ func (u *upstream) announced() []string {
 	defer u.mu.Unlock()
 	var models []string
 	for _, m := range u.state.models {
-		if u.servesModel(m) {
+		if u.cfg.servesModel(m) {
 			models = append(models, m)
 		}
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +18,7 @@ func probeOf(t testing.TB, kind, upstreamURL string, opaque bool) (probed, error
 	t.Helper()
 	cfg := &ResourceConfig{Name: "r", Kind: kind, Upstream: upstreamURL, Opaque: opaque}
 	must(t, cfg.validate(""))
-	u := &upstream{cfg: cfg, transport: newTransport()}
+	u := &upstream{cfg: cfg, transport: newTransport(newLingers(slog.New(slog.DiscardHandler)))}
 	t.Cleanup(u.transport.CloseIdleConnections)
 	return u.probe(within(t))
 }

@@ -139,6 +139,35 @@ func (r *hostileRelay) agentConfig(resources string) string {
 func (r *hostileRelay) run(resources string) *tunnel.Session {
 	r.t.Helper()
 	r.start(r.agentConfig(resources))
+	return r.session()
+}
+
+func (r *hostileRelay) start(file string) <-chan error {
+	r.t.Helper()
+	return r.launch(r.agent(file))
+}
+
+// agent makes an agent that does not run yet.
+func (r *hostileRelay) agent(file string) *Agent {
+	r.t.Helper()
+	cfg, err := LoadConfig(file)
+	must(r.t, err)
+	a, err := New(cfg, nil)
+	must(r.t, err)
+	return a
+}
+
+// runAs starts an agent after tweak had it and returns one of its sessions.
+func (r *hostileRelay) runAs(resources string, tweak func(a *Agent)) (*Agent, *tunnel.Session) {
+	r.t.Helper()
+	a := r.agent(r.agentConfig(resources))
+	tweak(a)
+	r.launch(a)
+	return a, r.session()
+}
+
+func (r *hostileRelay) session() *tunnel.Session {
+	r.t.Helper()
 	select {
 	case s := <-r.sessions:
 		return s
@@ -148,12 +177,8 @@ func (r *hostileRelay) run(resources string) *tunnel.Session {
 	}
 }
 
-func (r *hostileRelay) start(file string) <-chan error {
+func (r *hostileRelay) launch(a *Agent) <-chan error {
 	r.t.Helper()
-	cfg, err := LoadConfig(file)
-	must(r.t, err)
-	a, err := New(cfg, nil)
-	must(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	ended := make(chan struct{})
@@ -167,6 +192,7 @@ type modelServer struct {
 	*httptest.Server
 	mu   sync.Mutex
 	seen []string
+	auth []string // the Authorization of each
 }
 
 func newUpstream(t testing.TB) *modelServer {
@@ -183,6 +209,7 @@ func newUpstream(t testing.TB) *modelServer {
 		}
 		u.mu.Lock()
 		u.seen = append(u.seen, r.Method+" "+r.RequestURI)
+		u.auth = append(u.auth, r.Header.Get("Authorization"))
 		u.mu.Unlock()
 		if strings.HasPrefix(r.URL.Path, "/redirect") {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)

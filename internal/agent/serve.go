@@ -6,9 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"iap/internal/modelapi"
@@ -41,6 +39,18 @@ func (a *Agent) serveStream(ctx context.Context, st *tunnel.Stream, h tunnel.Hea
 	}
 }
 
+// exchange is one request and its answer on a stream of the relay.
+type exchange struct {
+	agent    *Agent
+	stream   *tunnel.Stream
+	header   tunnel.Header
+	request  *http.Request
+	upstream *upstream
+	class    modelapi.Class // of kind model
+	body     io.Reader      // what goes upstream
+	begun    bool           // the answer has: its client was told that it waits
+}
+
 // serveRequest carries one request and reports whether the stream is good for
 // another.
 func (a *Agent) serveRequest(ctx context.Context, st *tunnel.Stream, h tunnel.Header) bool {
@@ -51,202 +61,116 @@ func (a *Agent) serveRequest(ctx context.Context, st *tunnel.Stream, h tunnel.He
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(h.TimeoutMS)*time.Millisecond)
 		defer cancel()
 	}
-	log := a.log.With("request", h.Request, "resource", h.Resource)
+	x := &exchange{agent: a, stream: st, header: h}
 	st.LimitHead(maxHeadSize)
 	r, err := http.ReadRequest(st.Reader())
 	st.LimitHead(0)
 	if err != nil {
-		log.Warn("unreadable request from the relay", "error", err)
+		x.log(slog.LevelWarn, "unreadable request from the relay", "error", err)
 		st.Abort(tunnel.CodeProtocolError)
 		return false
 	}
-	u, body, err := a.check(h, r)
-	if err != nil {
-		return a.refuse(st, r, log, err)
+	x.request = r
+	if err := x.check(); err != nil {
+		return x.refuse(err)
 	}
-	response, err := u.send(ctx, r, h, body)
+	held, err := x.takeSlot(ctx)
 	if err != nil {
-		return a.refuse(st, r, log, upstreamRefusal(ctx, u, err))
+		return x.refuse(err)
+	}
+	if x.class.Upgrade {
+		return x.upgrade(ctx, held)
+	}
+	return x.forward(ctx, held)
+}
+
+// forward sends the request and its answer.
+func (x *exchange) forward(ctx context.Context, held *hold) bool {
+	response, err := x.upstream.send(held.trace(ctx), x.request, x.class, x.body)
+	if err != nil {
+		held.abandon()
+		return x.refuse(upstreamRefusal(ctx, x.upstream, err))
 	}
 	defer response.Body.Close()
-	if err := a.buffers.writeAnswer(st, r.Method, response); err != nil {
-		log.Debug("answer broke off", "error", err)
-		endBroken(st, err)
+	if response.StatusCode == http.StatusOK {
+		held.generates()
+	}
+	if err := x.answer(response); err != nil {
+		held.abandon()
+		x.log(slog.LevelDebug, "answer broke off", "error", err)
+		endBroken(x.stream, err)
 		return false
 	}
-	return a.finishBody(st, r)
+	held.release()
+	return x.finishBody()
 }
 
 // check is the second check, on the bytes that would go upstream.
-func (a *Agent) check(h tunnel.Header, r *http.Request) (*upstream, io.Reader, error) {
-	u, err := a.lookup(h)
+func (x *exchange) check() error {
+	u, err := x.agent.lookup(x.header)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	if err := u.checkHeader(h); err != nil {
-		return nil, nil, err
+	x.upstream = u
+	if err := u.checkHeader(x.header); err != nil {
+		return err
 	}
-	q := request{method: r.Method, target: r.RequestURI, contentType: r.Header.Get("Content-Type"), contentEncoding: r.Header.Get("Content-Encoding")}
+	r := x.request
+	q := request{
+		method: r.Method, target: r.RequestURI, contentType: r.Header.Get("Content-Type"),
+		contentEncoding: r.Header.Get("Content-Encoding"), upgrade: upgradeOf(r.Header),
+	}
 	if u.cfg.Kind != modelapi.KindModel {
-		_, err := u.checkRequest(a.table, h, q)
-		return u, r.Body, err
+		x.body = r.Body
+		_, err := u.checkRequest(x.agent.table, x.header, q)
+		return err
 	}
 	q.body, err = io.ReadAll(io.LimitReader(r.Body, modelapi.MaxBody+1))
 	if err != nil {
-		return nil, nil, refusef(tunnel.CodeProtocolError, "the request broke off")
+		return refusef(tunnel.CodeProtocolError, "the request broke off")
 	}
 	if len(q.body) > modelapi.MaxBody {
-		return nil, nil, refusef(tunnel.CodeRefused, "the request is larger than %d bytes", modelapi.MaxBody)
+		return refusef(tunnel.CodeRefused, "the request is larger than %d bytes", modelapi.MaxBody)
 	}
-	checked, err := u.checkRequest(a.table, h, q)
-	if err != nil {
-		return nil, nil, err
-	}
-	return u, bytes.NewReader(checked), nil
+	x.body = bytes.NewReader(q.body)
+	x.class, err = u.checkRequest(x.agent.table, x.header, q)
+	return err
 }
 
 // refuse answers with no and reports whether the stream is good for another
 // request.
-func (a *Agent) refuse(st *tunnel.Stream, r *http.Request, log *slog.Logger, err error) bool {
-	reply := tunnel.Reply{Code: tunnel.CodeInternal.String(), Message: "the agent could not do that"}
-	var no *refusal
-	if errors.As(err, &no) {
-		reply.Code, reply.Message = no.code.String(), no.message
+func (x *exchange) refuse(err error) bool {
+	no := asRefusal(err)
+	x.log(slog.LevelWarn, "request refused", "code", no.code, "error", err)
+	if x.begun {
+		if x.endInBand(no) != nil {
+			return false
+		}
+		return x.finishBody()
 	}
-	log.Warn("request refused", "code", reply.Code, "error", err)
-	if st.WriteReply(reply, nil) != nil {
+	reply := tunnel.Reply{Code: no.code.String(), Message: no.message, RetryAfterMS: no.retryAfter.Milliseconds()}
+	if x.stream.WriteReply(reply, nil) != nil {
 		return false
 	}
-	return a.finishBody(st, r)
+	return x.finishBody()
+}
+
+// log costs nothing when nobody listens at that level.
+func (x *exchange) log(level slog.Level, text string, args ...any) {
+	log := x.agent.log
+	if log.Enabled(context.Background(), level) {
+		log.With("request", x.header.Request, "resource", x.header.Resource).Log(context.Background(), level, text, args...)
+	}
 }
 
 // finishBody reads what is left of the request's body, within reason.
-func (a *Agent) finishBody(st *tunnel.Stream, r *http.Request) bool {
-	n, err := io.CopyN(io.Discard, r.Body, drainAfterAnswer)
+func (x *exchange) finishBody() bool {
+	n, err := io.CopyN(io.Discard, x.request.Body, drainAfterAnswer)
 	if errors.Is(err, io.EOF) {
 		return true
 	}
 	if err != nil || n == drainAfterAnswer {
-		st.Abort(tunnel.CodeCanceled)
+		x.stream.Abort(tunnel.CodeCanceled)
 	}
 	return false
-}
-
-// send puts the request to the upstream. It returns with the answer's head,
-// however long that takes: a model may think for minutes.
-func (u *upstream) send(ctx context.Context, r *http.Request, h tunnel.Header, body io.Reader) (*http.Response, error) {
-	target, err := upstreamURL(u.cfg.url, r.RequestURI)
-	if err != nil {
-		return nil, refusef(tunnel.CodeProtocolError, "%v", err)
-	}
-	out := &http.Request{
-		Method: r.Method, URL: target, Host: u.cfg.url.Host, Header: u.header(r.Header),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: r.ContentLength,
-	}
-	if known, ok := body.(*bytes.Reader); ok {
-		out.ContentLength = known.Size()
-	}
-	out.Body = io.NopCloser(body)
-	if out.ContentLength == 0 {
-		out.Body = http.NoBody // a body of unknown length would be sent in chunks
-	} else if u.cfg.Kind != modelapi.KindModel || r.Method != http.MethodPost {
-		// A server that does not read this body would take it for the next request
-		// on the connection, which may be somebody else's.
-		out.Close = true
-	}
-	return u.transport.RoundTrip(out.WithContext(ctx))
-}
-
-// header is what the relay sent, less what belongs to the connection it came
-// on and, for a model server, less what a browser might have said.
-func (u *upstream) header(out http.Header) http.Header {
-	dropHopByHop(out)
-	if u.cfg.Kind == modelapi.KindModel {
-		for _, name := range []string{"Origin", "Referer", "Cookie"} {
-			out.Del(name)
-		}
-	}
-	if _, ok := out["User-Agent"]; !ok {
-		out["User-Agent"] = []string{""} // say nothing rather than Go's own
-	}
-	if u.cfg.apiKey != "" {
-		out.Set("Authorization", "Bearer "+u.cfg.apiKey)
-	}
-	return out
-}
-
-// dropHopByHop deletes what describes one connection: the headers of RFC 9110
-// section 7.6.1, and those that Connection names.
-func dropHopByHop(h http.Header) {
-	for _, list := range h["Connection"] {
-		for name := range strings.SplitSeq(list, ",") {
-			h.Del(strings.TrimSpace(name))
-		}
-	}
-	for name := range h {
-		if hopByHop(name) {
-			delete(h, name)
-		}
-	}
-}
-
-func hopByHop(name string) bool {
-	switch http.CanonicalHeaderKey(name) {
-	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Host", "Expect":
-		return true
-	}
-	return false
-}
-
-// upstreamRefusal says why no answer came.
-func upstreamRefusal(ctx context.Context, u *upstream, err error) error {
-	var no *refusal
-	var op *net.OpError
-	switch {
-	case errors.As(err, &no):
-		return err
-	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
-		return refusef(tunnel.CodeTimeout, "%s did not answer in time", u.cfg.Name)
-	case errors.Is(err, errForbiddenAddress):
-		return refusef(tunnel.CodeUpstreamUnreachable, "the upstream of %s resolves to an address that is never dialled", u.cfg.Name)
-	case errors.As(err, &op) && op.Op == "dial":
-		return refusef(tunnel.CodeUpstreamUnreachable, "the model server of %s is not running or not reachable from its agent", u.cfg.Name)
-	default:
-		return refusef(tunnel.CodeUpstreamReset, "the model server of %s broke off before it answered", u.cfg.Name)
-	}
-}
-
-// serveTCP joins the stream with a connection to the upstream.
-func (a *Agent) serveTCP(ctx context.Context, st *tunnel.Stream, h tunnel.Header) {
-	a.busy.Add(1)
-	defer a.busy.Add(-1)
-	u, err := a.lookup(h)
-	if err == nil {
-		err = u.checkHeader(h)
-	}
-	log := a.log.With("request", h.Request, "resource", h.Resource)
-	var conn net.Conn
-	if err == nil {
-		conn, err = dialUpstream(ctx, "tcp", u.cfg.Upstream)
-		if err != nil {
-			err = upstreamRefusal(ctx, u, err)
-		}
-	}
-	if err != nil {
-		var no *refusal
-		if !errors.As(err, &no) {
-			no = &refusal{tunnel.CodeInternal, "the agent could not do that"}
-		}
-		log.Warn("stream refused", "code", no.code, "error", err)
-		_ = st.WriteReply(tunnel.Reply{Code: no.code.String(), Message: no.message}, nil) // the stream ends either way
-		_ = st.Close()
-		return
-	}
-	if err := st.WriteReply(tunnel.Reply{OK: true}, nil); err != nil {
-		conn.Close()
-		return
-	}
-	spliced, err := tunnel.Splice(ctx, st, tunnel.TCP(conn.(*net.TCPConn)))
-	log.Debug("tcp stream ended", "to_upstream", spliced.AToB, "from_upstream", spliced.BToA, "error", err)
 }

@@ -28,10 +28,10 @@ var errForbiddenAddress = errors.New("the address is link-local, multicast or un
 // newTransport is the only way an agent speaks HTTP to an upstream: straight
 // to it, no proxy, no redirects, no compression (the meter must read the
 // answer).
-func newTransport() *http.Transport {
+func newTransport(l *lingers) *http.Transport {
 	return &http.Transport{
 		Proxy:                  nil,
-		DialContext:            dialUpstream,
+		DialContext:            l.dial,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    poolSize,
 		IdleConnTimeout:        poolIdle,

@@ -86,8 +86,8 @@ type Class struct {
 	Upgrade bool     // a WebSocket is asked for
 
 	ContentType string // of Body; "" for application/json
-	IDs     []ID     // what the request refers to that a server handed out before; all must be the caller's
-	Hands   string   // the kind of ID the answer hands out: "response", "session"; "" for none
+	IDs         []ID   // what the request refers to that a server handed out before; all must be the caller's
+	Hands       string // the kind of ID the answer hands out: "response", "session"; "" for none
 
 	Choices     int64 // answers asked for: prompts times choices each; 1 where that has no meaning
 	PromptBytes int64 // bytes of what the model would read, for an estimate of its tokens

@@ -23,6 +23,9 @@ func (t *Table) Rewrite(in Input, c Class, o Obligations) (Class, error) {
 	}
 	w := rewriting{book: rules(), server: in.Server, class: &c, to: o, draft: draftAt(c.Body, 0)}
 	w.api = w.book.api(in.Server, c.Route)
+	if w.api == nil && generates(c.Action) && o.MaxOutput > 0 {
+		return c, &Error{403, "output_unbounded", "how long an answer of this route becomes cannot be bounded, and a limit asks for that; use another route"}
+	}
 	w.present()
 	w.absent()
 	if w.draft.changed() {
@@ -37,7 +40,7 @@ func (t *Table) Rewrite(in Input, c Class, o Obligations) (Class, error) {
 // rewriting is one body under Rewrite.
 type rewriting struct {
 	book   *ruleBook
-	api    *answerAPI // nil: the table knows of none
+	api    *answerAPI // nil: the table knows of none for the route
 	server string
 	class  *Class
 	to     Obligations

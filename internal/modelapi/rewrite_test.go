@@ -1,6 +1,7 @@
 package modelapi
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -35,8 +36,7 @@ func plain(c Class, body string) string {
 }
 
 // forward classifies, rewrites and verifies, as relay and agent do one after the other.
-func forward(t testing.TB, in Input, o Obligations) (Class, error) {
-	t.Helper()
+func forward(t fataler, in Input, o Obligations) (Class, error) {
 	table := Default()
 	c, err := table.Classify(in)
 	if err != nil {
@@ -47,7 +47,7 @@ func forward(t testing.TB, in Input, o Obligations) (Class, error) {
 	canonical.Body, canonical.Aliases = c.Body, nil
 	r, err := table.Rewrite(canonical, c, o)
 	if err != nil {
-		t.Fatalf("%s %s: rewrite: %v", in.Path, in.Body, err)
+		return r, err
 	}
 	canonical.Body = r.Body
 	v, err := table.Verify(canonical)
@@ -97,5 +97,45 @@ func TestTheCapIsWrittenIntoTheFieldThatTheServerObeys(t *testing.T) {
 		if err != nil || plain(c, try.body) != try.want {
 			t.Errorf("%s %s: got %s, %v\nwant %s", try.server, try.path, c.Body, err, try.want)
 		}
+	}
+}
+
+func TestNoGeneratingRouteGoesWithoutACap(t *testing.T) {
+	seen := 0
+	for _, name := range append(Servers(), Auto) {
+		routes := Default().routesOf(name)
+		for _, r := range slices.Concat(slices.Collect(maps.Values(routes.literal)), routes.patterns) {
+			if !generates(r.action) || r.method == methodWebSocket || r.sub == "speech" { // sounds and images
+				continue
+			}
+			seen++
+			in := ask(name, concrete(r.path), `{"model":"m:x","prompt":"p","messages":[{}],"input":"i","text":"t","inputs":"i"}`)
+			in.Method = r.method
+			c, err := forward(t, in, Obligations{MaxOutput: 100})
+			if code(err) == "model_unknown" && name == Auto {
+				continue
+			}
+			if err != nil || c.MaxOutput <= 0 || c.MaxOutput > 100 {
+				t.Errorf("%s %s %s: at most %d, %v", name, r.method, r.path, c.MaxOutput, err)
+			}
+		}
+	}
+	if seen < 40 {
+		t.Errorf("only %d routes were tried", seen)
+	}
+}
+
+func TestARouteWhoseCapIsNotKnownIsRefusedUnderACap(t *testing.T) {
+	in := post("openai", "/v1/chat/completions", `{"model":"m","messages":[]}`)
+	c, err := Default().Classify(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Route, in.Body = "/v9/chat", c.Body
+	if _, err := Default().Rewrite(in, c, Obligations{MaxOutput: 1}); code(err) != "output_unbounded" {
+		t.Errorf("with a cap: %v", err)
+	}
+	if _, err := Default().Rewrite(in, c, Obligations{}); err != nil {
+		t.Errorf("without: %v", err)
 	}
 }

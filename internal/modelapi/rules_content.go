@@ -11,10 +11,15 @@ const tokenBytes = 4
 // remoteLink is how text names an image that TGI fetches.
 const remoteLink = "![](http"
 
+// fetchesLinks says of which servers that is true, or may be.
+func fetchesLinks(server string) bool {
+	return server == ServerTGI || server == Auto || server == ""
+}
+
 // readContent reads all of the body that the model would read: it counts it, finds the media in it and sees to it that
 // the server has nothing to fetch, and finds the tools that the server would run.
 func (q *request) readContent(book *ruleBook, d *draft) error {
-	r := contentReader{data: d.data, book: book, markdown: q.in.Server == ServerTGI}
+	r := contentReader{data: d.data, book: book, markdown: fetchesLinks(q.in.Server)}
 	for i, m := range d.members {
 		if d.fates != nil && d.fates[i].gone {
 			continue

@@ -46,8 +46,12 @@ func (s *store) SetUserinfoFromRequest(ctx context.Context, info *oidc.UserInfo,
 	if i, ok := ctx.Value(issuanceKey{}).(*issuance); ok && i.grant.sid != "" {
 		info.AppendClaims("sid", i.grant.sid)
 	}
-	if u.ACR != "" {
-		info.AppendClaims("acr", u.ACR)
+	acr := u.ACR
+	if i, ok := ctx.Value(issuanceKey{}).(*issuance); ok {
+		acr = i.grant.acr
+	}
+	if acr != "" {
+		info.AppendClaims("acr", acr)
 	}
 	return nil
 }

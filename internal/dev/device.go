@@ -30,10 +30,11 @@ type device struct {
 	interval time.Duration
 	lastPoll time.Time
 	spent    bool // its tokens were handed out
+	asked    wish
 }
 
 // StoreDeviceAuthorization begins one; op has made the codes.
-func (s *store) StoreDeviceAuthorization(_ context.Context, clientID, deviceCode, userCode string, _ time.Time, asked []string) error {
+func (s *store) StoreDeviceAuthorization(ctx context.Context, clientID, deviceCode, userCode string, _ time.Time, asked []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, taken := s.userCodes.get(userCode, time.Now()); taken {
@@ -42,6 +43,7 @@ func (s *store) StoreDeviceAuthorization(_ context.Context, clientID, deviceCode
 	expires := time.Now().Add(s.options.DeviceLifetime)
 	granted := slices.DeleteFunc(slices.Clone(asked), func(scope string) bool { return !slices.Contains(scopes(), scope) })
 	d := &device{userCode: userCode, interval: s.options.Interval}
+	d.asked, _ = ctx.Value(wishKey{}).(wish)
 	d.state = op.DeviceAuthorizationState{ClientID: clientID, Scopes: granted, Expires: expires}
 	// Kept past its end, so that a late poll hears expired_token and not an unknown code.
 	keep := expires.Add(s.options.DeviceLifetime)
@@ -167,7 +169,8 @@ func (s *store) decideDevice(typed, subject, password string, approve bool) erro
 	if err != nil {
 		return err
 	}
-	d.state.Subject, d.state.AMR, d.state.AuthTime, d.state.Done = u.Subject, u.AMR, time.Now(), true
+	d.state.AMR, _, d.state.AuthTime = s.signInLocked(u, d.asked)
+	d.state.Subject, d.state.Done = u.Subject, true
 	return nil
 }
 

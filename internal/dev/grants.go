@@ -24,6 +24,7 @@ type grant struct {
 	subject        string
 	scopes         []string
 	amr            []string
+	acr            string
 	authTime       time.Time
 	ended          bool
 }
@@ -103,6 +104,7 @@ func (s *store) beginGrantLocked(request op.TokenRequest) (*grant, error) {
 	if _, err := s.userLocked(g.subject); err != nil {
 		return nil, err
 	}
+	g.acr = s.classes[g.subject]
 	s.grants.put(g.handle, g, time.Now().Add(s.options.RefreshLifetime))
 	return g, nil
 }
@@ -261,6 +263,9 @@ func (s *store) accessClaimsLocked(t *accessToken) (map[string]any, error) {
 		claims["sid"], claims["auth_time"] = g.sid, g.authTime.Unix()
 		if len(g.amr) > 0 {
 			claims["amr"] = g.amr
+		}
+		if g.acr != "" {
+			claims["acr"] = g.acr
 		}
 	}
 	if slices.Contains(t.scopes, "groups") {

@@ -62,6 +62,7 @@ func (p *Provider) handler(host string) http.Handler {
 	mux.Handle("POST "+tokenPath, p.pollGate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.op.ServeHTTP(w, r.WithContext(withIssuance(r.Context())))
 	})))
+	mux.Handle("POST "+deviceAuthPath, withWish(p.op))
 	mux.HandleFunc("GET "+devicePath, p.showDevice)
 	mux.HandleFunc("POST "+devicePath, p.decideDevice)
 	mux.HandleFunc("GET "+loginPath, p.showLogin)

@@ -66,10 +66,11 @@ type User struct {
 	Password             string // empty: the page asks for none
 	EmailVerified        bool
 	Groups               []string
-	AMR                  []string       // how the login counts, e.g. "pwd", "mfa"
-	ACR                  string         // optional
-	Claims               map[string]any // further claims of the ID token, verbatim
-	Disabled             bool           // no login, and refresh answers invalid_grant
+	AMR                  []string            // how the login counts, e.g. "pwd", "mfa"
+	ACR                  string              // optional
+	Classes              map[string][]string // classes that a login reaches if acr_values asks for one, and its amr then
+	Claims               map[string]any      // further claims of the ID token, verbatim
+	Disabled             bool                // no login, and refresh answers invalid_grant
 }
 
 // Client is a registered application.

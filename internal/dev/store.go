@@ -41,11 +41,14 @@ type store struct {
 	userCodes *shelf[string] // user code → device code
 	grants    *shelf[*grant]
 	tokens    *shelf[*accessToken]
+
+	remembered map[string]time.Time // subject → when it signed in; see RememberLogin
+	classes    map[string]string    // subject → acr of its last login
 }
 
 func newStore(o ProviderOptions, issuer string, keys *keyring) *store {
 	s := &store{
-		options: o, issuer: issuer, keys: keys, log: o.Logger, clients: map[string]*registered{}, users: slices.Clone(o.Users),
+		options: o, issuer: issuer, keys: keys, log: o.Logger, clients: map[string]*registered{}, remembered: map[string]time.Time{}, classes: map[string]string{}, users: slices.Clone(o.Users),
 		logins: newShelf[*login](), codes: newShelf[string](), devices: newShelf[*device](), userCodes: newShelf[string](),
 		grants: newShelf[*grant](), tokens: newShelf[*accessToken](),
 	}
@@ -218,7 +221,13 @@ func (s *store) finishLogin(id, subject, password string) error {
 	if err != nil {
 		return err
 	}
-	l.subject, l.amr, l.acr, l.authTime, l.done = u.Subject, u.AMR, u.ACR, time.Now(), true
+	asked := wish{acr: l.request.ACRValues, again: slices.Contains(l.request.Prompt, oidc.PromptLogin)}
+	if l.request.MaxAge != nil {
+		age := time.Duration(*l.request.MaxAge) * time.Second
+		asked.maxAge = &age
+	}
+	l.amr, l.acr, l.authTime = s.signInLocked(u, asked)
+	l.subject, l.done = u.Subject, true
 	s.logins.put(id, l, time.Now().Add(loginLifetime))
 	return nil
 }

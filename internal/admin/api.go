@@ -79,6 +79,10 @@ type Resource struct {
 	Actions []string          `json:"actions"`
 	Models  []string          `json:"models,omitempty"` // those the agent announced and the principal may use
 	Grant   string            `json:"grant,omitempty"`
+	// Of a resource that only a fresh login would let the principal use: why, and which one.
+	Reason  string  `json:"reason,omitempty"`
+	Message string  `json:"message,omitempty"`
+	StepUp  *StepUp `json:"step_up,omitempty"`
 }
 
 // ResourceList answers GET /v1/resources.
@@ -104,6 +108,7 @@ type Answer struct {
 	Until           *time.Time  `json:"until,omitempty"`
 	Limits          []Limits    `json:"limits,omitempty"`            // all hold at once
 	MaxOutputTokens int         `json:"max_output_tokens,omitempty"` // the least of those that are enforced
+	StepUp          *StepUp     `json:"step_up,omitempty"`           // of a denial that a fresh login would change
 	Considered      []GrantStep `json:"considered,omitempty"`        // grants that name the principal, in file order
 }
 
@@ -227,6 +232,18 @@ type Error struct {
 	Hint    string `json:"hint,omitempty"`
 	// StepUp is what a fresh login would have to be for the answer to be another.
 	StepUp *StepUp `json:"step_up,omitempty"`
+}
+
+// NoticeStepUp is the kind of a notice on the control stream of a session whose
+// text is a StepUpNotice.
+const NoticeStepUp = "step_up"
+
+// StepUpNotice says that a request was denied which a fresh login would allow.
+type StepUpNotice struct {
+	Resource string `json:"resource"`
+	Reason   string `json:"reason"`
+	Message  string `json:"message"`
+	StepUp   StepUp `json:"step_up"`
 }
 
 // StepUp is what a login must have that a grant asks for.

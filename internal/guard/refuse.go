@@ -63,6 +63,9 @@ func (s *StepUp) header(reason string) http.Header {
 // refuse records a refusal and answers it. A refusal that cannot be recorded is a refusal still.
 func (x *exchange) refuse(no *refusal) {
 	x.answered = true
+	if x.caller.Via == "bearer" && no.header["Www-Authenticate"] != nil && no.status == http.StatusForbidden {
+		no.status = http.StatusUnauthorized // RFC 9470: the token is not enough, and its bearer can get a better one
+	}
 	if x.reservation != nil {
 		x.reservation.Release()
 		x.reservation = nil

@@ -51,6 +51,11 @@ func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
 	id := a.session.identity()
 	for _, name := range a.relay.agents.names() {
 		res, d := a.relay.reach(ctx, id, name, "tunnel")
+		if !d.Allow && d.StepUp != nil { // a grant names it: it is no secret
+			list.Resources = append(list.Resources, admin.Resource{
+				Name: name, Kind: res.Kind, Labels: res.Labels, Actions: []string{}, Reason: d.Reason, Message: d.Message, StepUp: a.relay.stepUpOf(id, d.StepUp),
+			})
+		}
 		if !d.Allow {
 			continue
 		}
@@ -133,6 +138,7 @@ func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question) adm
 	if d.Allow && !known {
 		answer.Reason, answer.Message, answer.Grant = reasonUnknown, "no agent is enrolled for a resource of this name", ""
 	}
+	answer.StepUp = r.stepUpOf(id, d.StepUp)
 	if !d.Until.IsZero() {
 		answer.Until = &d.Until
 	}

@@ -138,6 +138,9 @@ type IssuerConfig struct {
 	MFARequireClaim string `yaml:"mfa_require_claim"`
 	// MFAValues are the amr, acr or acrs values that count as a second factor.
 	MFAValues []string `yaml:"mfa_values"`
+	// MFAACR is asked of the provider (acr_values) where a grant wants a second
+	// factor and names no class, such as urn:okta:loa:2fa:any. Default none.
+	MFAACR string `yaml:"mfa_acr"`
 	// Workload marks an issuer of programs (CI, Kubernetes): no login, no key binding.
 	Workload bool `yaml:"workload"`
 	// MaxTokenAge refuses tokens issued longer ago. Default: their own expiry.

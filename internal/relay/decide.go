@@ -51,8 +51,11 @@ func (r *Relay) decide(ctx context.Context, q guard.Question) guard.Decision {
 		Allow: d.Allow, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision,
 		Priority: d.Priority, MaxOutputTokens: d.MaxOutputTokens(), TokenLimited: tokenLimited(d), Until: d.Until, Value: d,
 	}
-	if up := d.StepUp; up != nil {
-		answer.StepUp = &guard.StepUp{MFA: up.MFA, ACR: up.ACR, MaxAge: up.MaxAge, Binding: up.Binding}
+	if d.StepUp != nil {
+		answer.StepUp = r.guardStepUp(who.identity(), d.StepUp)
+		if s, ok := who.(*session); ok && (q.Action != policy.ActionAny || q.Model == "") { // not for what a list leaves out
+			r.tellStepUp(s, q.Resource.Name, d)
+		}
 	}
 	return answer
 }

@@ -172,7 +172,7 @@ func (a *userAPI) keyDenied(resource, action string, d policy.Decision) error {
 	case d.StepUp != nil:
 		message = d.Message
 	}
-	return &admin.Error{Status: http.StatusForbidden, Code: d.Reason, Message: message, Hint: hint, StepUp: stepUpOf(d.StepUp)}
+	return &admin.Error{Status: http.StatusForbidden, Code: d.Reason, Message: message, Hint: hint, StepUp: a.relay.stepUpOf(a.session.identity(), d.StepUp)}
 }
 
 // addKey keeps a key, with what is known of its owner.

@@ -21,9 +21,11 @@ type session struct {
 	who    atomic.Pointer[identity]
 	expiry atomic.Pointer[time.Timer] // of users
 
-	refreshed atomic.Int64    // when, in nanoseconds of the wall clock; 0 never
-	ctx       context.Context // ends with the session; a *guard.Ended is the cause
-	end       context.CancelCauseFunc
+	refreshed  atomic.Int64 // when, in nanoseconds of the wall clock; 0 never
+	toldStepUp atomic.Int64 // when, likewise, that a fresh login is due
+
+	ctx context.Context // ends with the session; a *guard.Ended is the cause
+	end context.CancelCauseFunc
 }
 
 // newSession is a session of id whose context ends with ctx, or when its end is

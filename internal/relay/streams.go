@@ -57,6 +57,7 @@ func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, 
 	case err != nil:
 		refuse(st, tunnel.CodeAuditUnavailable, "the relay cannot write its audit log and lets nothing through until it can")
 	case !d.Allow:
+		r.tellStepUp(s, h.Resource, d)
 		refuse(st, no, d.Message+" ("+d.Reason+")")
 	case res.Kind == modelapi.KindTCP:
 		r.serveTCP(ctx, s, st, res, rec, d)

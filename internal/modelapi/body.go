@@ -20,38 +20,46 @@ func (q *request) readBody() error {
 		c.Stream = q.route.streams
 		return nil
 	}
-	if c.SubAction == "upload-blob" || q.route.place == inMultipart {
-		return &Error{415, "body_unsupported", "file and form uploads do not pass here; this route takes no JSON"}
+	body, err := in.plainBody()
+	if err != nil {
+		return err
 	}
-	if len(in.Body) == 0 && !q.wantsBody() {
+	switch {
+	case c.SubAction == "upload-blob":
+		return &Error{415, "upload_unsupported", "files of models are not uploaded through here; put them on the server itself"}
+	case q.route.place == inMultipart:
+		return q.readForm(body)
+	case len(body) == 0 && !q.wantsBody():
 		return nil
 	}
 	if err := checkContentType(in.ContentType); err != nil {
 		return err
 	}
-	doc, err := parseJSON(in.Body)
+	return q.readJSON(body)
+}
+
+func (q *request) readJSON(body []byte) error {
+	doc, err := parseJSON(body)
 	if err != nil {
 		return err
 	}
 	q.doc = doc
-	if !doc.object {
-		if q.route.place != inArray {
-			return &Error{400, "json_not_object", "the body must be a JSON object"}
+	switch {
+	case doc.object:
+		if err := q.readObject(); err != nil {
+			return err
 		}
-		c.Body = doc.data
-		return nil
+	case q.route.place != inArray:
+		return &Error{400, "json_not_object", "the body must be a JSON object"}
 	}
-	if err := q.readObject(); err != nil {
-		return err
-	}
-	c.Body = doc.data
+	q.class.Body = q.doc.data
 	return nil
 }
 
 // wantsBody says whether the route does nothing useful without a body.
 func (q *request) wantsBody() bool {
 	switch q.route.place {
-	case inModel, inModelName, inCreate, inCopy:
+	case inModel, inModelName, inCreate, inCopy, inLoRA:
 		return true
 	}
 	return false
@@ -73,6 +81,12 @@ func (q *request) readObject() error {
 		return err
 	}
 	if err := q.readModels(); err != nil {
+		return err
+	}
+	if err := q.readAdapters(); err != nil {
+		return err
+	}
+	if err := q.readIDs(); err != nil {
 		return err
 	}
 	if err := q.readStream(); err != nil {

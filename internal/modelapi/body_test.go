@@ -123,24 +123,6 @@ func TestOnlyJSONCountsAsJSON(t *testing.T) {
 			t.Errorf("%q: got %v", kind, err)
 		}
 	}
-	for _, encoding := range []string{"gzip", "zstd", "br", "identity, gzip"} {
-		in := post("llama.cpp", "/v1/chat/completions", body)
-		in.ContentEncoding = encoding
-		if _, err := Default().Classify(in); code(err) != "encoding_unsupported" {
-			t.Errorf("%q: got %v", encoding, err)
-		}
-	}
-}
-
-func TestFormsDoNotPassOnAudioRoutes(t *testing.T) {
-	in := Input{
-		Server: "ollama", Method: "POST", Path: "/v1/audio/transcriptions", Query: "model=secret",
-		ContentType: "multipart/form-data; boundary=x", Body: []byte("--x--"),
-	}
-	c, err := Default().Classify(in)
-	if code(err) != "body_unsupported" || c.Action != Transcribe {
-		t.Errorf("got %s, %v", c.Action, err)
-	}
 }
 
 func TestBodiesOfGETAreRefused(t *testing.T) {

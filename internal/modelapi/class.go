@@ -28,12 +28,13 @@ const (
 // Protocol is the dialect a client expects errors in.
 type Protocol string
 
-// The dialects. LlamaCPP is OpenAI's error object with the status as its code.
+// The dialects. LlamaCPP is OpenAI's error object with the status as its code, TGI what that server says outside /v1.
 const (
 	OpenAI    Protocol = "openai"
 	Anthropic Protocol = "anthropic"
 	Ollama    Protocol = "ollama"
 	LlamaCPP  Protocol = "llamacpp"
+	TGI       Protocol = "tgi"
 )
 
 // Framing is how the answer's body is cut into messages.
@@ -97,7 +98,7 @@ type Class struct {
 
 // ID is a name that a model server gave to something it keeps: it belongs to who was told it first.
 type ID struct {
-	Kind  string // "response", "session", "request"
+	Kind  string // IDResponse and its like
 	Value string
 }
 

@@ -75,11 +75,15 @@ func (t *Table) Verify(in Input) (Class, error) {
 	if err != nil || c.Action == Unknown {
 		return c, err
 	}
+	kind := c.ContentType
+	if kind == "" {
+		kind = "application/json"
+	}
 	target := in.Path
 	if in.Query != "" {
 		target += "?" + in.Query
 	}
-	if target != c.Target || !bytes.Equal(in.Body, c.Body) {
+	if target != c.Target || !bytes.Equal(in.Body, c.Body) || in.ContentEncoding != "" || len(c.Body) > 0 && in.ContentType != kind {
 		return c, &Error{400, "not_canonical", "the request is not in the form it was decided on"}
 	}
 	return c, nil
@@ -95,9 +99,6 @@ type request struct {
 }
 
 func (q *request) read(values map[string]string) error {
-	if q.in.ContentEncoding != "" && !strings.EqualFold(q.in.ContentEncoding, "identity") {
-		return &Error{415, "encoding_unsupported", "a compressed request body is not accepted; send it plain"}
-	}
 	if err := q.readPath(values); err != nil {
 		return err
 	}
@@ -108,6 +109,9 @@ func (q *request) read(values map[string]string) error {
 		return err
 	}
 	q.readFraming()
+	if err := q.settleIDs(); err != nil {
+		return err
+	}
 	return q.settleModel()
 }
 
@@ -120,6 +124,10 @@ func (q *request) readQuery() error {
 		key = "model"
 	case inSlotAction:
 		key = "action"
+	case inConversation:
+		if q.route.pattern == nil {
+			key = "conv_id"
+		}
 	}
 	if key == "" || q.in.Query == "" {
 		return nil
@@ -132,10 +140,14 @@ func (q *request) readQuery() error {
 	if value == "" {
 		return nil
 	}
-	if key == "model" {
-		if value, err = q.name(value); err != nil {
-			return err
-		}
+	switch key {
+	case "model":
+		value, err = q.name(value)
+	case "conv_id":
+		err = q.addID(IDStream, value)
+	}
+	if err != nil {
+		return err
 	}
 	q.class.Target += "?" + key + "=" + url.QueryEscape(value)
 	return nil
@@ -161,7 +173,7 @@ func (q *request) readPath(values map[string]string) error {
 		values[key] = name
 	}
 	q.class.Target = r.pattern.build(values)
-	return nil
+	return q.readPathIDs(values)
 }
 
 // readFraming says how the answer will come, once the body has said whether it streams.

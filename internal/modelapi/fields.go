@@ -4,11 +4,11 @@ package modelapi
 // here. In another letter case it is that field to a lenient parser and nothing to a strict one, so it is refused.
 func isKnownName(folded string) bool {
 	switch folded {
-	case "action", "adapters", "audio_url", "best_of", "bootstrap_host", "bootstrap_port", "bootstrap_room",
+	case "abort_all", "action", "adapter_id", "adapters", "audio_url", "best_of", "bootstrap_host", "bootstrap_port", "bootstrap_room",
 		"cache_salt", "chat_template", "chat_template_kwargs", "continuous_usage_stats", "conversation", "custom_logit_processor",
 		"destination", "ec_transfer_params", "encoding_format", "filename", "files", "from", "id", "id_slot",
 		"image_url", "images", "include_usage", "input", "input_audio", "input_embeds", "input_extra", "input_prefix",
-		"input_suffix", "instances", "instructions", "keep_alive", "kv_transfer_params", "lora", "lora_name",
+		"input_suffix", "instances", "instructions", "keep_alive", "kv_transfer_params", "lora", "lora_id", "lora_name",
 		"lora_path", "max_completion_tokens", "max_new_tokens", "max_output_tokens", "max_tokens", "messages",
 		"metadata", "model", "n", "n_cmpl", "n_discard", "n_predict", "name", "num_ctx", "num_gpu",
 		"num_predict", "options", "parameters", "previous_response_id", "priority", "prompt", "prompt_embeds",

@@ -34,7 +34,7 @@ type member struct {
 // parseJSON checks src against every rule on which two parsers could differ and brings it to canonical form.
 func parseJSON(src []byte) (*document, error) {
 	if len(src) > MaxBody {
-		return nil, &Error{413, "body_too_large", "the request body is larger than 32 MiB"}
+		return nil, errTooLarge()
 	}
 	if len(src) == 0 {
 		return nil, &Error{400, "body_missing", "this route needs a JSON body"}

@@ -13,7 +13,7 @@ func (q *request) readModels() error {
 	case inModelName, inCreate:
 		return q.readModelOrName()
 	case inLoRA:
-		return q.readModel("lora_name")
+		return q.readLoRA()
 	case inCopy:
 		if err := q.readModel("source"); err != nil {
 			return err
@@ -45,6 +45,17 @@ func (q *request) readModel(field string) error {
 		q.doc.addString(field, name)
 	} else {
 		q.doc.setString(field, name)
+	}
+	return nil
+}
+
+// readLoRA reads the name of an adapter that is loaded or unloaded: it is the model it makes.
+func (q *request) readLoRA() error {
+	if err := q.readModel("lora_name"); err != nil {
+		return err
+	}
+	if q.route.ignoresName && q.in.Only != "" {
+		q.class.Models[0] = q.in.Only + ":" + q.class.Models[0]
 	}
 	return nil
 }
@@ -96,6 +107,13 @@ func (q *request) name(raw string) (string, error) {
 		if len(q.class.Models) == 0 {
 			q.class.Models = []string{q.only}
 			q.class.Egress = isCloudName(q.only)
+		}
+		if adapter := q.splitAdapter(raw); adapter != "" {
+			if !validExactName(adapter) {
+				return "", errModelName()
+			}
+			q.addAdapter(adapter)
+			return q.only + ":" + adapter, nil
 		}
 		return q.only, nil
 	}

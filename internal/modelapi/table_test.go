@@ -39,11 +39,17 @@ func plainRequest(r row, method, path string) Input {
 	if r.Server == "sglang" || r.Server == "tgi" {
 		in.Only = "phi3:latest"
 	}
+	if path == "/v1/stream" {
+		in.Query = "conv_id=1"
+	}
 	switch {
 	case method == "WEBSOCKET":
 		in.Method, in.Upgrade, in.ContentType, in.Only = "GET", "websocket", "", "phi3:latest"
 	case method == "GET" || method == "HEAD":
 		in.ContentType = ""
+	case strings.HasPrefix(r.ModelIn, "multipart"):
+		in.ContentType = "multipart/form-data; boundary=x"
+		in.Body = testForm("x", textPart("model", "phi3:latest"), soundPart)
 	case strings.HasPrefix(r.ModelIn, "JSON source"):
 		in.Body = []byte(`{"source":"phi3:latest","destination":"phi4:latest"}`)
 	case strings.HasPrefix(r.ModelIn, "JSON body is an array"):
@@ -52,8 +58,10 @@ func plainRequest(r row, method, path string) Input {
 		in.Body = []byte(`{"lora_name":"legal","lora_path":"org/legal"}`)
 	case strings.HasPrefix(r.ModelIn, "JSON"):
 		in.Body = []byte(`{"model":"phi3:latest","id":"chatcmpl-1","prompt":"p","input":"i","messages":[{"role":"user","content":"c"}]}`)
+	case r.Action == "session" && r.SubAction != "open":
+		in.Body = []byte(`{"rid":"1","session_id":"2"}`)
 	case r.Action != "manage-model":
-		in.Body = []byte(`{"text":"t","inputs":"i","rid":"1","session_id":"2"}`)
+		in.Body = []byte(`{"text":"t","inputs":"i"}`)
 	}
 	return in
 }
@@ -135,11 +143,12 @@ func checkRow(t *testing.T, table *Table, r row, method, path string) {
 	in := plainRequest(r, method, path)
 	c, err := table.Classify(in)
 	want := wantAction(r, method, path)
-	isForm := strings.HasPrefix(r.ModelIn, "multipart") || r.SubAction == "upload-blob" && method == "POST"
+	isUpload := r.SubAction == "upload-blob" && method == "POST"
+	isIDLess := path == "/close_session" && method == "GET" // the id is due in a body
 	switch {
-	case isForm:
-		if e, ok := err.(*Error); !ok || e.Status != 415 {
-			t.Errorf("%s: a body that is no JSON: got %v, want status 415", name, err)
+	case isUpload, isIDLess:
+		if e, ok := err.(*Error); !ok || e.Code != map[bool]string{true: "upload_unsupported", false: "id_missing"}[isUpload] {
+			t.Errorf("%s: got %v", name, err)
 		}
 	case err != nil && strings.HasPrefix(path, "/") && method != "*":
 		t.Errorf("%s: %v", name, err)
@@ -147,7 +156,7 @@ func checkRow(t *testing.T, table *Table, r row, method, path string) {
 	if c.Action != want || want != Unknown && c.SubAction != r.SubAction {
 		t.Errorf("%s: got %s %q, want %s %q", name, c.Action, c.SubAction, want, r.SubAction)
 	}
-	if want == Unknown || isForm {
+	if want == Unknown || isUpload || isIDLess {
 		if want == Unknown && (c.Target != "" || table.HasRoute(in)) {
 			t.Errorf("%s: unknown, and yet there is a target %q", name, c.Target)
 		}
@@ -156,8 +165,11 @@ func checkRow(t *testing.T, table *Table, r row, method, path string) {
 	if got, wants := c.Model != "", wantsModel(r, path, in); got != wants {
 		t.Errorf("%s: model %q of a row that has it in %q", name, c.Model, r.ModelIn)
 	}
+	if isSession := c.Action == Session; isSession && len(c.IDs) == 0 && c.Hands == "" {
+		t.Errorf("%s: neither an id nor a promise of one", name)
+	}
 	checkFraming(t, name, r, method, c)
-	if c.Target != concrete(path) {
+	if got, _, _ := strings.Cut(c.Target, "?"); got != concrete(path) {
 		t.Errorf("%s: target %q", name, c.Target)
 	}
 }
@@ -167,6 +179,8 @@ func wantsModel(r row, path string, in Input) bool {
 	switch {
 	case in.Only != "":
 		return r.Action != "list-models" && r.Action != "health"
+	case strings.HasPrefix(r.ModelIn, "multipart"):
+		return true
 	case strings.HasPrefix(r.ModelIn, "JSON"):
 		return !strings.Contains(r.ModelIn, "array")
 	case strings.HasPrefix(r.ModelIn, "path"):

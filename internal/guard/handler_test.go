@@ -118,7 +118,7 @@ func TestEveryRefusalIsRecordedOnceAndNothingSent(t *testing.T) {
 		{"DELETE", "/api/delete", `{"model":"phi3"}`, nil, 403, "model_not_granted", ""},
 		{"POST", "/api/chat", `{"model":"phi3","MODEL":"secret","messages":[1]}`, nil, 400, "json_duplicate_name", ""},
 		{"POST", "/api/chat", chatBody, []string{"Content-Type: text/plain"}, 400, "header_ambiguous", ""},
-		{"POST", "/api/chat", chatBody, []string{"Content-Encoding: gzip"}, 415, "encoding_unsupported", ""},
+		{"POST", "/api/chat", chatBody, []string{"Content-Encoding: br"}, 415, "encoding_unsupported", ""},
 		{"POST", "/api/nothing", `{}`, nil, 404, "unknown_route", `{"error":"no route of this model server is known by this method and path","code":"unknown_route"}`},
 		{"POST", "/api/chat/", chatBody, nil, 404, "unknown_route", ""},
 		{"PUT", "/api/chat", chatBody, nil, 404, "unknown_route", ""},

@@ -11,7 +11,7 @@ import (
 // dialect. A request that no row matches has no error and the action [Unknown]. Classify keeps no reference to in.Body
 // and leaves it as it is.
 func (t *Table) Classify(in Input) (Class, error) {
-	c := Class{Action: Unknown, Protocol: ProtocolOf(in.Path), Framing: JSON}
+	c := Class{Action: Unknown, Protocol: ProtocolOf(in.Path), Framing: JSON, Choices: 1}
 	if err := checkPath(in.Path); err != nil {
 		return c, err
 	}

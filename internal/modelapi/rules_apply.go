@@ -219,7 +219,6 @@ func (b *ruling) noteUsage(raw []byte) error {
 
 // finish multiplies, saturating, and bounds the product.
 func (b *ruling) finish() error {
-	b.class.Choices = 1
 	if !generates(b.class.Action) {
 		return nil
 	}

@@ -49,8 +49,6 @@ var ruleCases = []ruleCase{
 	{"input_ids", "sglang", "/generate", `{"input_ids":[` + strings.Repeat(`[1],`, 128) + `[1]]}`, "too_many_choices"},
 	{"inputs", "tgi", "/generate", `{"inputs":[` + strings.Repeat(`"p",`, 128) + `"p"]}`, "too_many_choices"},
 	{"messages", "openai", "/v1/chat/completions", `{"model":"m","messages":[` + strings.Repeat(`[{}],`, 128) + `[{}]]}`, "too_many_choices"},
-	{"input", "openai", "/v1/embeddings", `{"model":"m","input":[` + strings.Repeat(`"p",`, 2048) + `"p"]}`, "too_many_inputs"},
-	{"documents", "llama.cpp", "/rerank", `{"query":"q","documents":[` + strings.Repeat(`"p",`, 2048) + `"p"]}`, "too_many_inputs"},
 	{"instances", "llama.cpp", "/completion", `{"prompt":"p","instances":[{}]}`, "field_denied"},
 
 	{"stream_options", "openai", "/v1/completions", `{"model":"m","prompt":"p","max_tokens":1,"user":"sub","stream":true}`, `{"model":"m","prompt":"p","max_tokens":1,"user":"sub","stream":true,"stream_options":{"include_usage":true}}`},
@@ -87,6 +85,22 @@ var ruleCases = []ruleCase{
 	{"external_trace_header", "llama.cpp", "/tokenize", `{"external_trace_header":{}}`, `{}`},
 	{"received_time", "llama.cpp", "/tokenize", `{"received_time":1}`, `{}`},
 	{"routing_key", "llama.cpp", "/tokenize", `{"routing_key":"k"}`, `{}`},
+
+	{"cache_salt", "vllm", "/v1/chat/completions", `{"model":"m","messages":[],"max_tokens":1,"user":"sub"}`, `{"model":"m","messages":[],"max_tokens":1,"user":"sub","cache_salt":"salt"}`},
+	{"cache_salt", "vllm", "/v1/responses", `{"model":"m","input":"i","max_output_tokens":1,"user":"sub","cache_salt":""}`, `{"model":"m","input":"i","max_output_tokens":1,"user":"sub","cache_salt":"salt"}`},
+	{"cache_salt", "vllm", "/v1/messages", `{"model":"m","messages":[],"max_tokens":1,"metadata":{"user_id":"sub"}}`, `{"model":"m","messages":[],"max_tokens":1,"metadata":{"user_id":"sub"}}`},
+	{
+		"priority", "vllm", "/v1/completions", // its least number is served first
+		`{"model":"m","prompt":"p","max_tokens":1,"user":"sub","cache_salt":"salt","priority":-1000}`,
+		`{"model":"m","prompt":"p","max_tokens":1,"user":"sub","cache_salt":"salt","priority":-7}`,
+	},
+	{
+		"max_tokens", "vllm", "/inference/v1/generate",
+		`{"model":"m","token_ids":[1],"sampling_params":{"temperature":0,"n":2},"cache_salt":"salt"}`,
+		`{"model":"m","token_ids":[1],"sampling_params":{"temperature":0,"n":2,"max_tokens":100},"cache_salt":"salt"}`,
+	},
+	{"extra_args", "vllm", "/inference/v1/generate", `{"model":"m","token_ids":[1],"sampling_params":{"extra_args":{"kv_transfer_params":{}}}}`, "field_denied"},
+	{"features", "vllm", "/inference/v1/generate", `{"model":"m","token_ids":[1],"sampling_params":{},"features":{"kwargs_data":{}}}`, "field_denied"},
 
 	{"custom_params", "sglang", "/generate", `{"text":"t","cache_salt":"salt","sampling_params":{"max_new_tokens":1,"custom_params":{}}}`, `{"text":"t","cache_salt":"salt","sampling_params":{"max_new_tokens":1}}`},
 	{"extra_args", "sglang", "/generate", `{"text":"t","sampling_params":{"extra_args":{"kv_transfer_params":{}}}}`, "field_denied"},
@@ -132,6 +146,13 @@ func exampleCases() []ruleCase {
 				r.Field, "ollama", "/api/chat", `{"model":"m:x","messages":[{}],"options":{"num_predict":1,"` + r.Field + `":4}}`,
 				`{"model":"m:x","messages":[{}],"options":{"num_predict":1}}`,
 			})
+		case r.Verb == inputs:
+			all = append(all,
+				ruleCase{r.Field, "openai", "/v1/embeddings", `{"model":"m","` + r.Field + `":[` + strings.Repeat(`"p",`, MaxInputs) + `"p"]}`, "too_many_inputs"},
+				ruleCase{
+					r.Field, "openai", "/v1/embeddings", `{"model":"m","user":"sub","` + r.Field + `":[` + strings.Repeat(`1,`, MaxInputs) + `2]}`,
+					`{"model":"m","user":"sub","` + r.Field + `":[` + strings.Repeat(`1,`, MaxInputs) + `2]}`,
+				})
 		case r.Verb == dataURI && r.Field != "source":
 			for _, address := range []string{"http://10.0.0.1/x", "https://x/y.png", "file:///etc/passwd", "/etc/passwd.png", "ftp://x", " data:x", "DATA:image/png;base64,AA", "httpd/admin"} {
 				all = append(all,

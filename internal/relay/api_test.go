@@ -85,8 +85,11 @@ func TestResourcesShowWhatThePrincipalMayUse(t *testing.T) {
 	s.startAgent(served{"phi3", "model", m.URL}, served{"secret", "model", m.URL})
 	list, err := api(t, s.user(nil).open(tunnel.Interactive)).Resources(within(t))
 	must(t, err)
-	if len(list.Resources) != 1 {
+	if len(list.Resources) != 2 {
 		t.Fatalf("%+v", list)
+	}
+	if r := list.Resources[1]; r.Name != "secret" || r.Online || len(r.Actions)+len(r.Models) != 0 || r.Reason != "binding_required" || r.StepUp == nil || r.StepUp.Binding != "nonce" {
+		t.Errorf("what another login would open: %+v", r)
 	}
 	r := list.Resources[0]
 	if r.Name != "phi3" || !r.Online || r.Agents != 1 || strings.Join(r.Actions, " ") != "chat list-models" || len(r.Models) != 1 || !strings.HasPrefix(r.Models[0], "phi3") {

@@ -35,8 +35,9 @@ func (e *ParseError) Error() string {
 
 // reader walks YAML nodes and gathers every mistake with its position.
 type reader struct {
-	file string
-	errs []error
+	file  string
+	empty string // what an empty file would mean
+	errs  []error
 }
 
 // document parses the file into its root node. Anchors, aliases, tags and merge
@@ -71,7 +72,7 @@ func (r *reader) document(data []byte) (root ast.Node) {
 	}
 	switch {
 	case len(bodies) == 0:
-		r.errs = append(r.errs, &ParseError{File: r.file, Message: "the file is empty: without grants nobody may do anything, which is hardly meant"})
+		r.errs = append(r.errs, &ParseError{File: r.file, Message: "the file is empty: " + r.empty})
 		return nil
 	case len(bodies) > 1:
 		r.fail(bodies[1], "a second YAML document: put all grants into one")
@@ -151,6 +152,21 @@ func (r *reader) err() error {
 // mapping returns the values of a mapping by key; a key that is not known or
 // stands twice is a mistake.
 func (r *reader) mapping(n ast.Node, what string, known []string) map[string]ast.Node {
+	return r.keyed(n, what, func(key *ast.StringNode) bool {
+		if slices.Contains(known, key.Value) {
+			return true
+		}
+		r.fail(key, "unknown key %q in %s%s", key.Value, what, hint(key.Value, known))
+		return false
+	})
+}
+
+// entries is mapping for keys that are names of the operator's own.
+func (r *reader) entries(n ast.Node, what string) map[string]ast.Node {
+	return r.keyed(n, what, func(*ast.StringNode) bool { return true })
+}
+
+func (r *reader) keyed(n ast.Node, what string, known func(*ast.StringNode) bool) map[string]ast.Node {
 	var entries []*ast.MappingValueNode
 	switch m := n.(type) {
 	case *ast.MappingNode:
@@ -167,8 +183,7 @@ func (r *reader) mapping(n ast.Node, what string, known []string) map[string]ast
 		switch {
 		case !isText:
 			r.fail(entry.Key, "%s: a key must be a plain word, not a %s", what, kindOf(entry.Key))
-		case !slices.Contains(known, key.Value):
-			r.fail(key, "unknown key %q in %s%s", key.Value, what, hint(key.Value, known))
+		case !known(key):
 		case values[key.Value] != nil:
 			r.fail(key, "%s: key %q stands twice", what, key.Value)
 		default:

@@ -45,7 +45,7 @@ func ParseGrants(file string, data []byte, issuers []string) (*Grants, error) {
 	if len(issuers) == 0 {
 		return nil, fmt.Errorf("%s: no identity provider is configured, so no grant can name anybody", file)
 	}
-	p := &grantsParser{reader: reader{file: file}, issuers: issuers, nameForm: grantNameForm()}
+	p := &grantsParser{reader: reader{file: file, empty: "without grants nobody may do anything, which is hardly meant"}, issuers: issuers, nameForm: grantNameForm()}
 	root := p.document(data)
 	if root == nil {
 		return nil, p.err()

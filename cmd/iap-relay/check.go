@@ -49,5 +49,8 @@ func printChecks(w io.Writer, results []relay.CheckResult) {
 		} else {
 			fmt.Fprintf(w, "FAILED  %-12s %s\n", r.Name, r.Problem)
 		}
+		for _, warning := range r.Warnings {
+			fmt.Fprintf(w, "warning %-12s %s\n", r.Name, warning)
+		}
 	}
 }

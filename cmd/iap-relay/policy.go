@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,65 +40,24 @@ func policyConfig(file string) (rego.Config, error) {
 func policyCheck(file *string) *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Say whether grants and modules can be loaded", Args: servercmd.NoArgs,
+		Long: `Load grants and modules as the relay would, and warn of grants that never
+decide, because earlier ones allow all they allow, and of limits that are never
+reached. A warning is no failure.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := policyConfig(*file)
+			cfg, err := relay.LoadConfig(*file)
 			if err != nil {
 				return err
 			}
-			e, err := rego.New(c.Context(), cfg)
+			e, err := rego.New(c.Context(), cfg.Rego(slog.New(slog.DiscardHandler)))
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "ok: %d grants, revision %s\n", len(e.Grants().List), e.Revision())
-			return nil
-		},
-	}
-}
-
-func policyTest(file *string) *cobra.Command {
-	var output string
-	c := &cobra.Command{
-		Use: "test [FILE_test.rego…]", Short: "Run the policy's own unit tests",
-		Long:    `Run the test_ rules of the files named, and of the _test.rego files among the modules of the configuration.`,
-		Example: "  iap-relay policy test policy_test.rego",
-		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := policyConfig(*file)
-			if err != nil {
-				return err
-			}
-			cfg.Modules = append(cfg.Modules, args...)
-			results, err := rego.Test(c.Context(), cfg)
-			if err != nil {
-				return err
-			}
-			if len(results) == 0 {
-				return errors.New("no tests found; name _test.rego files")
-			}
-			if err := printOr(c.OutOrStdout(), output, results, func(w io.Writer) { printTests(w, results) }); err != nil {
-				return err
-			}
-			for _, r := range results {
-				if !r.Passed && !r.Skipped {
-					return errors.New("the policy's tests fail")
-				}
+			for _, w := range e.Grants().Warnings(cfg.WorkloadIssuers()) {
+				fmt.Fprintf(c.OutOrStdout(), "warning: %s:%d: grant %s %s\n", cfg.Policy.Grants, w.Line, w.Grant, w.Message)
 			}
 			return nil
 		},
-	}
-	outputFlag(c, &output)
-	return c
-}
-
-func printTests(w io.Writer, results []rego.TestResult) {
-	for _, r := range results {
-		verdict := "FAILED"
-		switch {
-		case r.Skipped:
-			verdict = "skip"
-		case r.Passed:
-			verdict = "ok"
-		}
-		fmt.Fprintf(w, "%-7s %s (%s) %s\n", verdict, r.Name, r.Location, r.Error)
 	}
 }
 

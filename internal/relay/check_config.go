@@ -19,6 +19,8 @@ type CheckResult struct {
 	Name    string `json:"name"`
 	Detail  string `json:"detail,omitempty"`
 	Problem string `json:"problem,omitempty"`
+	// Warnings are of what works and is hardly meant.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Check reads everything a start would read and reports each part. It changes
@@ -67,8 +69,14 @@ func checkCertificate(cfg *Config) CheckResult {
 
 func checkPolicy(ctx context.Context, cfg *Config) CheckResult {
 	r := CheckResult{Name: "policy", Detail: cfg.Policy.Grants}
-	if err := rego.Check(ctx, cfg.regoConfig(nil, time.Now)); err != nil {
+	engine, err := rego.New(ctx, cfg.regoConfig(nil, time.Now))
+	if err != nil {
 		r.Problem = err.Error()
+		return r
+	}
+	r.Detail += fmt.Sprintf(", %d grants, revision %s", len(engine.Grants().List), engine.Revision())
+	for _, w := range engine.Grants().Warnings(cfg.WorkloadIssuers()) {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s:%d: grant %s %s", cfg.Policy.Grants, w.Line, w.Grant, w.Message))
 	}
 	return r
 }

@@ -327,6 +327,17 @@ func (c *Config) sessionStreams() int {
 	return 0
 }
 
+// WorkloadIssuers lists the aliases of the issuers of programs.
+func (c *Config) WorkloadIssuers() []string {
+	var names []string
+	for _, issuer := range c.Issuers {
+		if issuer.Workload {
+			names = append(names, issuer.Name)
+		}
+	}
+	return names
+}
+
 // issuerNames lists the aliases, in file order.
 func (c *Config) issuerNames() []string {
 	names := make([]string, len(c.Issuers))

@@ -235,12 +235,19 @@ func TestRegoAgreesWithPlainReading(t *testing.T) {
 		if err != nil {
 			rt.Fatalf("%v\n%s", err, text)
 		}
+		never := map[string]bool{}
+		for _, w := range e.Grants().Warnings([]string{"corp", "ci"}) {
+			never[w.Grant] = never[w.Grant] || strings.HasPrefix(w.Message, "never decides")
+		}
 		for range 20 {
 			in := drawInput(rt)
 			d := e.Decide(t.Context(), in)
 			reason, grant := oracle(grants, in)
 			if d.Reason != reason || d.Grant != grant || d.Allow != (reason == policy.ReasonAllowed) {
 				rt.Fatalf("rego says %+v\noracle says %s %q\nof %+v\n%s", d, reason, grant, in, text)
+			}
+			if d.Allow && never[d.Grant] {
+				rt.Fatalf("grant %s decides, which check says it never does: %+v\n%s", d.Grant, in, text)
 			}
 			checkExplanation(rt, e.Explain(t.Context(), in), d)
 		}

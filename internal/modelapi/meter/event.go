@@ -33,8 +33,11 @@ const (
 	wrong                         // a figure that is none
 )
 
-// maxCount is what no count of tokens reaches.
-const maxCount = 1_000_000_000_000
+// What no count of tokens goes beyond.
+const (
+	maxCount  = 1_000_000_000_000
+	maxDigits = 13
+)
 
 func (e *event) reset() {
 	e.seen, e.marks, e.pieces, e.text, e.whole = 0, 0, 0, 0, 0
@@ -127,9 +130,13 @@ func (e *event) number(n node, token []byte) {
 	if string(token) == "null" {
 		return
 	}
+	if len(token) > maxDigits || token[0] == '0' && len(token) > 1 {
+		e.marks |= wrong
+		return
+	}
 	var value int64
 	for _, c := range token {
-		if c < '0' || c > '9' || value > maxCount {
+		if c < '0' || c > '9' {
 			e.marks |= wrong
 			return
 		}

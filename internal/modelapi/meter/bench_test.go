@@ -99,3 +99,30 @@ func BenchmarkFeed(b *testing.B) {
 		})
 	}
 }
+
+func TestNoAllocationForAToken(t *testing.T) {
+	for _, s := range samples() {
+		if s.batch == 0 {
+			continue
+		}
+		pieces, _ := s.reads()
+		m := New(modelapi.Class{Action: modelapi.Chat, Framing: s.framing, HidesUsage: s.name == "chat-hidden"}, 200, nil)
+		m.Feed(pieces[0])
+		half := len(pieces[1]) / 2
+		cut := append(append([]byte{}, pieces[1][half:]...), pieces[2][:half]...)
+		m.Feed(pieces[1][:half])
+		m.Feed(cut) // what is kept across a cut has its room now
+		m.Feed(pieces[2][half:])
+		next := 3
+		if n := testing.AllocsPerRun(len(pieces)-5, func() {
+			m.Feed(pieces[next])
+			m.Running()
+			next++
+		}); n != 0 {
+			t.Errorf("%s: %v allocations for a read", s.name, n)
+		}
+		if n := testing.AllocsPerRun(100, func() { m.Feed(cut); m.Feed(pieces[2][half:]); m.Feed(pieces[1][:half]) }); n != 0 {
+			t.Errorf("%s: %v allocations for a read that is cut", s.name, n)
+		}
+	}
+}

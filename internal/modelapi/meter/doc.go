@@ -6,6 +6,9 @@
 // plain answer as it comes, cut anywhere, and notes the few members that say something about cost. What it holds is
 // bounded whatever the server sends.
 //
+// The messages of a stream are alike but for a text and perhaps a counter. The one read last serves as a template: a
+// message with the same bytes around these holes says the same, and is compared instead of read.
+//
 // # Where a count comes from
 //
 // The server's word is taken first, then what can be seen, and [Usage].Source says which:

@@ -87,13 +87,16 @@ func (e *event) begin(n node, c byte, depth int) {
 }
 
 // generated notes a text of size bytes.
-func (e *event) generated(n node, size int64) {
+func (e *event) generated(n node, size int64) { e.exchange(n, 0, size) }
+
+// exchange puts a text of one size in the place of one of another.
+func (e *event) exchange(n node, before, now int64) {
 	if n == whole {
-		e.whole += size
+		e.whole += now - before
 		return
 	}
-	e.pieces++
-	e.text += size
+	e.text += now - before
+	e.pieces += min(now, 1) - min(before, 1)
 }
 
 // container notes a container at n that nobody looked into, of size bytes with its brackets.

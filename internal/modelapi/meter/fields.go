@@ -39,6 +39,8 @@ const (
 	last    // true: the answer is complete
 	timed   // the server counts seconds, not tokens
 
+	loose // of no interest, and another in each message
+
 	// Strings that are read.
 	topID
 	responseID
@@ -157,6 +159,8 @@ func childOfTop(name []byte) node {
 		return meta
 	case "details":
 		return details
+	case "created_at", "obfuscation", "sequence_number":
+		return loose
 	}
 	return none
 }

@@ -52,6 +52,9 @@ func seeds(f *testing.F, framing modelapi.Framing) {
 		for _, form := range group {
 			if form.class.Framing == framing {
 				f.Add([]byte(form.body), uint64(len(form.body)))
+				if framing != modelapi.JSON {
+					f.Add([]byte(form.body+form.body), uint64(len(form.body))) // messages and their like
+				}
 			}
 		}
 	}

@@ -104,13 +104,17 @@ func (m *Meter) read(p []byte) {
 	case modelapi.NDJSON:
 		m.ndjson(p)
 	case modelapi.JSON:
-		m.payload(p)
+		m.payload(p, false)
 	}
 }
 
-// payload reads bytes of the open message.
-func (m *Meter) payload(p []byte) {
+// payload reads bytes of the open message. ended says that they are its last, or the last of a line of it.
+func (m *Meter) payload(p []byte, ended bool) {
 	m.counts.bytes += int64(len(p))
+	if ended {
+		m.scanner.message(p)
+		return
+	}
 	m.scanner.feed(p)
 }
 

@@ -10,10 +10,10 @@ func (m *Meter) ndjson(p []byte) {
 		}
 		n := bytes.IndexByte(p[i:], '\n')
 		if n < 0 {
-			m.payload(p[i:])
+			m.payload(p[i:], false)
 			return
 		}
-		m.payload(p[i : i+n])
+		m.payload(p[i:i+n], true)
 		i += n + 1
 		m.end(i)
 	}

@@ -64,7 +64,9 @@ func (e *sseEvent) isUsage() bool {
 		!isFailure(membersOf(members["response"])["error"])
 }
 
-func isFailure(value []byte) bool { return len(value) > 0 && strings.ContainsRune(`{["`, rune(value[0])) }
+func isFailure(value []byte) bool {
+	return len(value) > 0 && strings.ContainsRune(`{["`, rune(value[0]))
+}
 
 func compact(value []byte) []byte {
 	v := jsontext.Value(bytes.Clone(value))

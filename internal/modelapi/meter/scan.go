@@ -26,6 +26,8 @@ type scanner struct {
 	skipped int    // containers open that are not gone into
 	size    int64  // bytes of the value so far, where they count
 	kept    []byte // what came earlier of a token that was cut
+
+	template template
 }
 
 // frame is a container gone into.
@@ -109,7 +111,7 @@ func (s *scanner) name(p []byte, i int) int {
 		return len(p)
 	}
 	i++
-	n := bytes.IndexByte(p[i:], '"')
+	n := firstQuote(p[i:])
 	if n <= 0 || p[i+n-1] == '\\' {
 		s.state, s.kept = inName, s.kept[:0]
 		return s.cutName(p, i)
@@ -241,6 +243,9 @@ func (s *scanner) string(p []byte, i int) int {
 	end, whole := s.quote(p, i)
 	if s.node != none {
 		s.readString(p[i:end], whole)
+		if whole && (s.node == loose || traits[s.node]&isText != 0) {
+			s.template.mayVary(s.node, false, i, end-1)
+		}
 	}
 	if whole {
 		s.after()
@@ -275,19 +280,24 @@ func (s *scanner) scalar(p []byte, i int) int {
 	for i < len(p) && !delimiter[p[i]] {
 		i++
 	}
-	if s.node < firstNumber {
+	if s.node < firstNumber && s.node != loose {
 		if i < len(p) {
 			s.after()
 		}
 		return i
 	}
 	token := p[start:i]
+	if len(token) > 0 && token[0] >= '0' && token[0] <= '9' {
+		s.template.mayVary(s.node, true, start, i)
+	}
 	if len(s.kept) > 0 || i == len(p) {
 		s.keep(token)
 		token = s.kept
 	}
 	if i < len(p) {
-		s.ev.number(s.node, token)
+		if s.node >= firstNumber {
+			s.ev.number(s.node, token)
+		}
 		s.after()
 	}
 	return i
@@ -301,14 +311,22 @@ func (s *scanner) quote(p []byte, i int) (end int, whole bool) {
 		s.escaped = false
 		i++
 	}
-	for {
-		n := bytes.IndexByte(p[i:], '"')
+	if n := endOfString(p[i:]); n >= 0 {
+		return i + n + 1, true
+	}
+	s.escaped = oddBackslashes(p[i:])
+	return len(p), false
+}
+
+// endOfString finds the quote that is not escaped; -1 if there is none.
+func endOfString(p []byte) int {
+	for i := 0; ; {
+		n := firstQuote(p[i:])
 		if n < 0 {
-			s.escaped = oddBackslashes(p[i:])
-			return len(p), false
+			return -1
 		}
 		if !oddBackslashes(p[i : i+n]) {
-			return i + n + 1, true
+			return i + n
 		}
 		i += n + 1
 	}
@@ -354,6 +372,23 @@ func (s *scanner) skipQuoted(p []byte, i int) int {
 		s.state = inSkipped
 	}
 	return end
+}
+
+// firstQuote is bytes.IndexByte(p, '"') for strings that are short, as most are: a call costs more than two words.
+func firstQuote(p []byte) int {
+	const ones, highs, short = 0x0101010101010101, 0x8080808080808080, 32
+	i := 0
+	for ; i+8 <= len(p) && i < short; i += 8 {
+		v := binary.LittleEndian.Uint64(p[i:]) ^ ones*'"'
+		if found := (v - ones) &^ v & highs; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	n := bytes.IndexByte(p[i:], '"')
+	if n < 0 {
+		return -1
+	}
+	return i + n
 }
 
 // structure finds the first quote or bracket, eight bytes at a time; len(p) if there is none.

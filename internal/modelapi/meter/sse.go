@@ -25,18 +25,19 @@ func (m *Meter) sse(p []byte) {
 			i = m.lineHead(p, i)
 			continue
 		}
-		end, next := len(p), len(p)
-		if n := bytes.IndexByte(p[i:], '\n'); n >= 0 {
+		end := len(p)
+		n := bytes.IndexByte(p[i:], '\n')
+		if n >= 0 {
 			end = i + n
-			next = end + 1
 		}
 		if l.inData {
-			m.payload(p[i:end])
+			m.payload(p[i:end], n >= 0)
 		}
-		if next > end {
+		if n >= 0 {
 			l.inData, l.inRest, l.n = false, false, 0
+			end++
 		}
-		i = next
+		i = end
 	}
 }
 

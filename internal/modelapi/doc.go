@@ -14,6 +14,15 @@
 // data/openai.json adds the routes of a server about which no more is known than that it is OpenAI-compatible.
 // A server is switched on by its name in [Servers]; rows of other servers lie ready.
 //
+// # Body rules
+//
+// data/body-rules.json lists the fields of a body that are security decisions, each with what becomes of it, why, and
+// where that was read. Classify strips and refuses by it, notes the media, the tools of the server's own, the number of
+// answers and the size of the prompt; media must be in the body itself, since a model server fetches nothing for its
+// callers. [Table.Rewrite] writes what a decision demands: the cap into the field that the server obeys, the caller's
+// name, the cache's salt, the option by which a stream tells its cost. Its result is canonical: Verify takes it, and
+// writing the same again changes nothing.
+//
 // # Model names
 //
 // Ollama reads Llama3, library/llama3 and registry.ollama.ai/library/llama3:latest as one model. Its names are brought

@@ -140,8 +140,20 @@ func kindOf(mediaType []byte) uint {
 	return 0
 }
 
-// isDataURI looks at a raw JSON string. Canonical JSON has one spelling of these letters.
-func isDataURI(raw []byte) bool { return bytes.HasPrefix(raw, []byte(`"data:`)) }
+// isDataURI looks at a raw JSON string. Canonical JSON has one spelling of these letters. What stands behind them is
+// made of the letters of base64 and of media types alone: TGI puts it into a text in which it looks for other links.
+func isDataURI(raw []byte) bool {
+	rest, ok := bytes.CutPrefix(raw[:len(raw)-1], []byte(`"data:`))
+	if !ok {
+		return false
+	}
+	for _, c := range rest {
+		if !isBase64Letter(c) && c != ';' && c != ',' && c != '.' && c != ':' && c != '%' && c != '~' {
+			return false
+		}
+	}
+	return true
+}
 
 // isBase64 takes both alphabets, without line breaks. No file with an ending can be spelled in them, and no address
 // beside what begins like one: llama.cpp asks no more before it fetches.
@@ -150,14 +162,19 @@ func isBase64(s []byte) bool {
 		return false
 	}
 	for _, c := range s {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case c == '+', c == '/', c == '-', c == '_', c == '=':
-		default:
+		if !isBase64Letter(c) {
 			return false
 		}
 	}
 	return true
+}
+
+func isBase64Letter(c byte) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
+	}
+	return c == '+' || c == '/' || c == '-' || c == '_' || c == '='
 }
 
 func errRemote(field string) error {
@@ -166,4 +183,8 @@ func errRemote(field string) error {
 
 func errStored() error {
 	return &Error{400, "media_stored", "an image, sound or file named by an id is not accepted: ids of stored files have no owner here; send the data itself, as a data: URI"}
+}
+
+func errLink() error {
+	return &Error{400, "media_remote", "this server would fetch the image that the text links with ![](http…); write the link otherwise, or the image as a data: URI"}
 }

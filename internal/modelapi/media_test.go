@@ -77,6 +77,9 @@ func TestNothingIsFetchedForACaller(t *testing.T) {
 		{"sglang", "/v1/rerank", `{"model":"m","query":"q","documents":[[{"type":"video_url","video_url":{"url":` + remote + `}}]]}`, "media_remote"},
 		{"llama.cpp", "/apply-template", `{"messages":[{"content":[{"image_url":{"url":` + remote + `}}]}]}`, "media_remote"},
 		{"tgi", "/generate", `{"inputs":"![](http://x)"}`, "media_remote"},
+		{"tgi", "/v1/chat/completions", `{"messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"a\":\"![](http://x)\"}"}}]}]}`, "media_remote"},
+		{"tgi", "/v1/chat/completions", `{"messages":[],"tools":[{"type":"function","function":{"name":"f","description":"![](http://x)"}}]}`, "media_remote"},
+		{"tgi", "/v1/chat/completions", chat(`[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA)![](http://x"}}]`), "media_remote"},
 		{"tgi", "/v1/chat/completions", `{"messages":[{"role":"user","content":"![](https://x)"}]}`, "media_remote"},
 		{"tgi", "/v1/chat/completions", `{"messages":[{"role":"user","content":[{"type":"text","text":"a ![]("},{"type":"text","x":"junk","text":"ht"},{"type":"text","text":"tp://x)"}]}]}`, "media_remote"},
 	} {

@@ -20,6 +20,9 @@ func fetchesLinks(server string) bool {
 // the server has nothing to fetch, and finds the tools that the server would run.
 func (q *request) readContent(book *ruleBook, d *draft) error {
 	r := contentReader{data: d.data, book: book, markdown: fetchesLinks(q.in.Server)}
+	if r.markdown && bytes.Contains(d.data, []byte(remoteLink)) {
+		return errLink() // wherever it stands: templates put tools and their calls into the text too
+	}
 	for i, m := range d.members {
 		if d.fates != nil && d.fates[i].gone {
 			continue
@@ -220,8 +223,8 @@ func (r *contentReader) text(raw []byte) error {
 	}
 	// The server joins the pieces of a message before it looks for links.
 	seam := append(r.tail, text[:min(len(text), len(remoteLink)-1)]...)
-	if bytes.Contains(text, []byte(remoteLink)) || bytes.Contains(seam, []byte(remoteLink)) {
-		return &Error{400, "media_remote", "this server would fetch the image that the text links with ![](http…); write the link otherwise, or the image as a data: URI"}
+	if bytes.Contains(seam, []byte(remoteLink)) {
+		return errLink()
 	}
 	if bytes.Contains(text, []byte("![](data:")) {
 		r.media |= mediaImage

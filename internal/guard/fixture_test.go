@@ -101,7 +101,7 @@ func (f *fixture) verify(r *Request) {
 	path, query, _ := strings.Cut(r.Target, "?")
 	c, err := modelapi.Default().Verify(modelapi.Input{
 		Server: r.Resource.Server, Only: r.Resource.Only, Method: r.Method, Path: path, Query: query,
-		ContentType: r.Header.Get("Content-Type"), Body: r.Body,
+		ContentType: r.Header.Get("Content-Type"), Body: r.Body, Upgrade: r.Header.Get("Upgrade"),
 	})
 	if err != nil || c.Action != r.Class.Action || c.Model != r.Class.Model {
 		f.t.Errorf("forwarded %s %s is %+v, %v; decided on %+v", r.Method, r.Target, c, err, r.Class)

@@ -77,10 +77,8 @@ func (x *exchange) hold(n int64) bool {
 	return true
 }
 
-// holdDecoded sets aside what a compressed body may decode to, before it is.
-func (x *exchange) holdDecoded() bool {
-	return x.hold(min(x.guard.Limits.body(), int64(len(x.body))*modelapi.MaxRatio))
-}
+// holdDecoded sets aside what a compressed body may decode to, before it is: as it is read and in canonical form.
+func (x *exchange) holdDecoded() bool { return x.hold(2 * int64(modelapi.MaxDecoded(len(x.body)))) }
 
 // holdOnly gives back what is held beyond n bytes: what came is dropped once its canonical form is there.
 func (x *exchange) holdOnly(n int) {

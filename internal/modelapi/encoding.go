@@ -18,6 +18,9 @@ const (
 	maxWindow = 8 << 20 // what a zstd decoder must support, by RFC 8878, and may be made to hold
 )
 
+// MaxDecoded is the most that a compressed body of n bytes may unfold to: what must be free for it.
+func MaxDecoded(n int) int { return min(MaxBody, max(freeSize, maxRatio*min(n, MaxBody))) }
+
 // plainBody is the request's body without its encoding. The encoding ends here: what is forwarded has none.
 func (in Input) plainBody() ([]byte, error) {
 	switch strings.ToLower(in.ContentEncoding) {
@@ -58,7 +61,7 @@ func (in Input) unfold(open func(*bytes.Reader) (io.ReadCloser, error)) ([]byte,
 		return nil, errEncoding()
 	}
 	defer z.Close()
-	limit := min(MaxBody, max(freeSize, maxRatio*len(in.Body)))
+	limit := MaxDecoded(len(in.Body))
 	var plain bytes.Buffer
 	n, err := plain.ReadFrom(io.LimitReader(z, int64(limit)+1))
 	switch {

@@ -10,7 +10,6 @@ import (
 
 // Sizes a stranger's body is held to.
 const (
-	MaxRatio = 100      // of a compressed body's length, once decoded, to what came: more is no text
 	MaxBody  = 32 << 20 // an image as a data URI is about 20 MB
 	MaxDepth = 64       // deeper than any real request; recursive parsers upstream have died of depth
 

@@ -139,3 +139,74 @@ func TestARouteWhoseCapIsNotKnownIsRefusedUnderACap(t *testing.T) {
 		t.Errorf("without: %v", err)
 	}
 }
+
+func TestAStreamTellsItsCostAndHidesWhatWasNotAskedFor(t *testing.T) {
+	const head = `{"model":"m","messages":[],"stream":true,"user":"sub"`
+	for _, try := range []struct {
+		path, options, want string
+		wants, hides        bool
+	}{
+		{"/v1/chat/completions", ``, `{"include_usage":true}`, false, true},
+		{"/v1/chat/completions", `null`, `{"include_usage":true}`, false, true},
+		{"/v1/chat/completions", `{}`, `{"include_usage":true}`, false, true},
+		{"/v1/chat/completions", `{"include_usage":false,"include_obfuscation":false}`, `{"include_usage":true,"include_obfuscation":false}`, false, true},
+		{"/v1/chat/completions", `{"continuous_usage_stats":true}`, `{"include_usage":true}`, false, true},
+		{"/v1/chat/completions", `{"include_usage":true}`, `{"include_usage":true}`, true, false},
+		{"/v1/chat/completions", `{"include_usage":true,"continuous_usage_stats":true}`, `{"include_usage":true,"continuous_usage_stats":true}`, true, false},
+		{"/v1/chat/completions", `{"include_usage":true,"continuous_usage_stats":false}`, `{"include_usage":true}`, true, false},
+		{"/v1/messages", ``, ``, false, false}, // says it anyway
+		{"/v1/responses", `{"include_obfuscation":true}`, `{"include_obfuscation":true}`, false, false},
+	} {
+		body, want := head, head
+		if try.options != "" {
+			body += `,"stream_options":` + try.options
+		}
+		if try.want != "" {
+			want += `,"stream_options":` + try.want
+		}
+		c, err := forward(t, ask("vllm", try.path, body+"}"), Obligations{Subject: "sub"})
+		got := strings.Replace(string(c.Body), `,"metadata":{"user_id":"sub"}`, "", 1)
+		if err != nil || got != want+"}" || c.WantsUsage != try.wants || c.HidesUsage != try.hides {
+			t.Errorf("%s %s: got %s, wants %v, hides %v, %v", try.path, try.options, got, c.WantsUsage, c.HidesUsage, err)
+		}
+	}
+	plain := `{"model":"m","messages":[],"stream":false,"user":"sub"}`
+	if c, err := forward(t, ask("vllm", "/v1/chat/completions", plain), Obligations{Subject: "sub"}); err != nil || string(c.Body) != plain || c.HidesUsage {
+		t.Errorf("no stream: got %s, %v", c.Body, err)
+	}
+}
+
+func TestWhatACallerSaysOfHimselfNeverStays(t *testing.T) {
+	body := `{"model":"m","messages":[],"user":"root","safety_identifier":"root","metadata":{"user_id":"root","a":1},"cache_salt":"mine","priority":-5,"prompt_cache_key":"k"}`
+	c, err := forward(t, ask("vllm", "/v1/chat/completions", body), Obligations{})
+	if want := `{"model":"m","messages":[],"metadata":{"a":1},"priority":0}`; err != nil || string(c.Body) != want {
+		t.Errorf("got %s, %v", c.Body, err)
+	}
+	c, err = forward(t, ask("vllm", "/v1/chat/completions", body), Obligations{Subject: "quo\"te\u2028", CacheSalt: "salt", Priority: 3})
+	want := `{"model":"m","messages":[],"user":"quo\"te` + "\u2028" + `","safety_identifier":"quo\"te` + "\u2028" + `","metadata":{"user_id":"quo\"te` + "\u2028" + `","a":1},"cache_salt":"salt","priority":-3,"prompt_cache_key":"salt"}`
+	if err != nil || string(c.Body) != want {
+		t.Errorf("got %s, %v\nwant %s", c.Body, err, want)
+	}
+}
+
+func TestFieldsThatAreSomebodysAreRead(t *testing.T) {
+	for _, r := range rules().rows {
+		if r.Verb != owner {
+			continue
+		}
+		read := 0
+		for _, value := range []string{`"id-1"`, `{"id":"id-1"}`} {
+			in := ask("sglang", "/v1/responses", `{"model":"m","input":"i","`+r.Field+`":`+value+`}`)
+			c, err := Default().Classify(in)
+			if err != nil {
+				continue // the other form is the field's
+			}
+			if read++; len(c.IDs) != 1 || c.IDs[0].Value != "id-1" {
+				t.Errorf("%s %s: got ids %v", r.Field, value, c.IDs)
+			}
+		}
+		if read == 0 {
+			t.Errorf("%s: no form of it is taken", r.Field)
+		}
+	}
+}

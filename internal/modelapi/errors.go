@@ -20,6 +20,8 @@ func (e *Error) Body(p Protocol) []byte {
 	case LlamaCPP:
 		return object("error", string(object(
 			"code", strconv.Itoa(e.Status), "message", quote(e.Message), "type", quote(openAIType(e.Status)), "reason", quote(e.Code))))
+	case TGI:
+		return object("error", quote(e.Message), "error_type", quote(tgiType(e.Status)), "code", quote(e.Code))
 	}
 	return e.openAI()
 }
@@ -96,6 +98,16 @@ func anthropicType(status int) string {
 		return "api_error"
 	}
 	return openAIType(status)
+}
+
+func tgiType(status int) string {
+	switch {
+	case status == 429 || status == 503:
+		return "overloaded"
+	case status >= 500:
+		return "generation"
+	}
+	return "validation"
 }
 
 // object joins names and values that are JSON already.

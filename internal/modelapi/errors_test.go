@@ -12,6 +12,7 @@ func TestErrorsSpeakTheCallersDialect(t *testing.T) {
 		OpenAI:    `{"error":{"message":"no \"x\"","type":"permission_error","param":null,"code":"model_not_granted"}}`,
 		Anthropic: `{"type":"error","error":{"type":"permission_error","message":"no \"x\"","code":"model_not_granted"}}`,
 		Ollama:    `{"error":"no \"x\"","code":"model_not_granted"}`,
+		TGI:       `{"error":"no \"x\"","error_type":"validation","code":"model_not_granted"}`,
 		LlamaCPP:  `{"error":{"code":403,"message":"no \"x\"","type":"permission_error","reason":"model_not_granted"}}`,
 	} {
 		if got := string(e.Body(protocol)); got != want {
@@ -44,6 +45,8 @@ func TestErrorEventsFitTheFraming(t *testing.T) {
 		{Class{Protocol: OpenAI, Framing: SSE}, false, "\n\n" + `data: {"error":{"message":"ended","type":"permission_error","param":null,"code":"revoked"}}` + "\n\n"},
 		{Class{Protocol: OpenAI, Framing: SSE, Route: "/v1/responses"}, true, "event: error\n" + `data: {"type":"error","code":"revoked","message":"ended","param":null}` + "\n\n"},
 		{Class{Protocol: Anthropic, Framing: SSE}, true, "event: error\n" + `data: {"type":"error","error":{"type":"permission_error","message":"ended","code":"revoked"}}` + "\n\n"},
+		{Class{Protocol: TGI, Framing: SSE}, true, `data: {"error":"ended","error_type":"validation","code":"revoked"}` + "\n\n"},
+		{Class{Protocol: LlamaCPP, Framing: SSE}, true, `data: {"error":{"code":403,"message":"ended","type":"permission_error","reason":"revoked"}}` + "\n\n"},
 		{Class{Protocol: Ollama, Framing: NDJSON}, true, `{"error":"ended","code":"revoked"}` + "\n"},
 		{Class{Protocol: Ollama, Framing: NDJSON}, false, "\n" + `{"error":"ended","code":"revoked"}` + "\n"},
 		{Class{Protocol: OpenAI, Framing: JSON}, true, ""},
@@ -57,9 +60,35 @@ func TestErrorEventsFitTheFraming(t *testing.T) {
 
 func TestErrorBodiesAreJSONWhateverTheMessage(t *testing.T) {
 	e := &Error{Status: 502, Code: "x", Message: "a\xff\x00\n\"\u2028"}
-	for _, protocol := range []Protocol{OpenAI, Anthropic, Ollama, LlamaCPP} {
+	for _, protocol := range []Protocol{OpenAI, Anthropic, Ollama, LlamaCPP, TGI} {
 		if body := jsontext.Value(e.Body(protocol)); !body.IsValid() {
 			t.Errorf("%s: %q", protocol, body)
+		}
+	}
+}
+
+func TestEachServerIsAnsweredInItsOwnDialect(t *testing.T) {
+	for _, try := range []struct {
+		server, path string
+		protocol     Protocol
+	}{
+		{"ollama", "/api/chat", Ollama},
+		{"ollama", "/v1/chat/completions", OpenAI},
+		{"ollama", "/v1/messages", Anthropic},
+		{"llama.cpp", "/completion", LlamaCPP},
+		{"llama.cpp", "/v1/messages", Anthropic},
+		{"vllm", "/v1/chat/completions", OpenAI},
+		{"vllm", "/score", OpenAI},
+		{"sglang", "/generate", OpenAI},
+		{"sglang", "/api/chat", Ollama},
+		{"tgi", "/generate", TGI},
+		{"tgi", "/generate_stream", TGI},
+		{"tgi", "/v1/chat/completions", OpenAI},
+		{"llama-swap", "/infill", LlamaCPP},
+		{"llama-swap", "/v1/messages", Anthropic},
+	} {
+		if c, _ := Default().Classify(post(try.server, try.path, "{}")); c.Protocol != try.protocol {
+			t.Errorf("%s %s: got %s", try.server, try.path, c.Protocol)
 		}
 	}
 }

@@ -13,7 +13,7 @@ const (
 
 const maxID = 256
 
-// pathIDs are the path parameters that name something a server keeps.
+// pathID says which kind of id a parameter of a path is; "" for none.
 func pathID(parameter string) string {
 	switch parameter {
 	case "response_id":

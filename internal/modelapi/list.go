@@ -1,21 +1,26 @@
 package modelapi
 
+import (
+	"cmp"
+	"slices"
+)
+
 // MaxList bounds an answer that lists models.
 const MaxList = 4 << 20
 
 // FilterModels rewrites a successful answer of the action [ListModels]: of the models in it only those stay for which
 // allowed says so, asked with the canonical name. What a list may tell is itself a list: the known arrays of models, of
 // each model the known fields, and plain values beside them; a server's paths and start-up arguments stay at home.
-// With in.Only set, the one model goes by that name.
+// With in.Only set, the one model goes by that name. An alias of in.Aliases stands beside the model it means.
 func (t *Table) FilterModels(in Input, body []byte, allowed func(model string, egress bool) bool) ([]byte, error) {
 	doc, err := parseJSON(body)
 	if err != nil || !doc.object {
 		return nil, &Error{502, "upstream_invalid", "the model server's list of models cannot be read"}
 	}
-	f := filter{only: in.Only, allowed: allowed}
+	f := filter{only: in.Only, aliases: in.Aliases, allowed: allowed}
 	if rs := t.routesOf(in.Server); rs != nil {
 		if r, _ := rs.find(in.routeMethod(), in.Path); r != nil {
-			f.ollamaNames = r.ollamaNames
+			f.ollamaNames, f.ignoresName = r.ollamaNames, r.ignoresName
 		}
 	}
 	out := []byte{'{'}
@@ -49,69 +54,131 @@ func isListField(name string) bool {
 
 type filter struct {
 	only        string
+	aliases     map[string]string
 	ollamaNames bool
+	ignoresName bool
 	allowed     func(model string, egress bool) bool
 }
 
-// list keeps the elements of a canonical array that are objects and allowed.
+// list keeps the elements of a canonical array that are objects and allowed, each once.
 func (f *filter) list(raw []byte) []byte {
-	out := []byte{'['}
+	var names []string
+	var kept [][]byte
 	for _, element := range elements(raw) {
-		kept := f.element(element)
-		if kept == nil {
+		name, told := f.element(element)
+		if name == "" || slices.Contains(names, name) {
 			continue
 		}
-		if len(out) > 1 {
-			out = append(out, ',')
-		}
-		out = append(out, kept...)
-		if f.only != "" {
-			break // whatever the server calls itself, and however often
+		names, kept = append(names, name), append(kept, told)
+	}
+	out := []byte{'['}
+	for i, told := range kept {
+		out = appendElement(out, told)
+		for _, alias := range f.aliasesOf(names[i]) {
+			if !slices.Contains(names, alias) {
+				out = appendElement(out, renamed(told, alias))
+			}
 		}
 	}
 	return append(out, ']')
 }
 
-// element returns what may be told of one model, nil if nothing.
-func (f *filter) element(raw []byte) []byte {
-	if raw[0] != '{' {
-		return nil
+func appendElement(out, element []byte) []byte {
+	if len(out) > 1 {
+		out = append(out, ',')
 	}
-	doc := &document{data: raw, object: true}
-	w := walker{data: raw, members: &doc.members}
-	if w.value(1) != nil || !f.keeps(doc) {
-		return nil
-	}
-	out := []byte{'{'}
-	for _, m := range doc.members {
-		if isListField(m.name) {
-			out = appendMember(out, m.name, doc.data[m.start:m.end])
-		}
-	}
-	return append(out, '}')
+	return append(out, element...)
 }
 
-// keeps says whether a model may be told of. It goes by up to three fields; each must be allowed.
-func (f *filter) keeps(doc *document) bool {
-	remote := doc.lookup("remote_host")
-	elsewhere := remote != nil && string(remote) != `""` && string(remote) != "null"
-	named := false
+// element returns a model's name and what may be told of it; "" if nothing.
+func (f *filter) element(raw []byte) (name string, told []byte) {
+	if raw[0] != '{' {
+		return "", nil
+	}
+	doc := objectOf(raw)
+	if name = f.nameOf(doc); name == "" {
+		return "", nil
+	}
+	told = []byte{'{'}
+	for _, m := range doc.members {
+		value := doc.data[m.start:m.end]
+		if isListField(m.name) && (!isNameField(m.name) || f.tellsName(doc, value)) {
+			told = appendMember(told, m.name, value)
+		}
+	}
+	return name, append(told, '}')
+}
+
+func isNameField(name string) bool { return name == "id" || name == "name" || name == "model" }
+
+// nameOf is the canonical name of a listed model that may be told of. It goes by its id, or else by each name it has.
+func (f *filter) nameOf(doc *document) string {
+	adapter, isAdapter := "", false
+	if parent, ok := stringValue(doc.lookup("parent")); ok && parent != "" && f.ignoresName {
+		adapter, isAdapter = stringValue(doc.lookup("id"))
+	}
+	found := ""
 	for _, field := range []string{"id", "name", "model"} {
 		value, ok := stringValue(doc.lookup(field))
 		if !ok {
 			continue
 		}
-		named = true
-		if f.only != "" {
-			doc.setString(field, f.only)
+		switch {
+		case f.only != "" && isAdapter:
+			value = f.only + ":" + adapter
+		case f.only != "":
 			value = f.only
 		}
+		if f.only != "" {
+			doc.setString(field, value)
+		}
+		if found != "" && doc.lookup("id") != nil {
+			continue // a name beside the id is for people to read
+		}
 		name, egress, err := canonicalModel(f.ollamaNames, value)
-		if err != nil || !f.allowed(name, egress || elsewhere) {
-			return false
+		if err != nil || !f.allowed(name, egress || isElsewhere(doc)) {
+			return ""
+		}
+		found = cmp.Or(found, name)
+	}
+	return found
+}
+
+// isElsewhere says whether a listed model is served by another host.
+func isElsewhere(doc *document) bool {
+	return !isAbsent(doc.lookup("remote_host"))
+}
+
+// tellsName says whether a name beside the id may be told: if it were a model, it would have to be allowed.
+func (f *filter) tellsName(doc *document, raw []byte) bool {
+	value, ok := stringValue(raw)
+	if !ok {
+		return false
+	}
+	name, egress, err := canonicalModel(f.ollamaNames, value)
+	return err == nil && f.allowed(name, egress || isElsewhere(doc))
+}
+
+// aliasesOf lists the aliases that mean a model, in order.
+func (f *filter) aliasesOf(name string) []string {
+	var all []string
+	for alias, meant := range f.aliases {
+		real, _, err := canonicalModel(f.ollamaNames, meant)
+		if err == nil && (real == name || f.only == name && !f.ignoresName) {
+			all = append(all, alias)
 		}
 	}
-	return named
+	slices.Sort(all)
+	return all
+}
+
+// renamed is what is told of a model under another name.
+func renamed(told []byte, name string) []byte {
+	doc := objectOf(told)
+	for _, field := range []string{"id", "name", "model"} {
+		doc.setString(field, name)
+	}
+	return doc.data
 }
 
 // elements cuts a canonical array into its elements.

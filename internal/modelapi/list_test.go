@@ -45,10 +45,33 @@ func TestListsTellOnlyWhatTheCallerMayUse(t *testing.T) {
 			`{"data":[{"id":"/srv/models/x.gguf","meta":{"n_ctx":1}},{"id":"/srv/y"}]}`,
 			`{"data":[{"id":"a","meta":{"n_ctx":1}}]}`,
 		},
+		{ // an alias stands beside its model, of several names the one that is no model stays hidden
+			Input{Server: "ollama", Method: "GET", Path: "/api/tags", Aliases: map[string]string{"default": "Phi3", "other": "x"}},
+			`{"models":[{"name":"phi3:latest","model":"phi3:latest","size":1},{"name":"x:latest"}]}`,
+			`{"models":[{"name":"phi3:latest","model":"phi3:latest","size":1},{"name":"default","model":"default","size":1}]}`,
+		},
+		{ // a name for people, as llama-swap has it, is no model
+			Input{Server: "llama-swap", Method: "GET", Path: "/v1/models", Aliases: map[string]string{"b": "secret"}},
+			`{"object":"list","data":[{"id":"a","name":"The good one","owned_by":"llama-swap"},{"id":"secret","name":"a"}]}`,
+			`{"object":"list","data":[{"id":"a","owned_by":"llama-swap"}]}`,
+		},
+		{ // vLLM's adapters are models by name
+			Input{Server: "vllm", Method: "GET", Path: "/v1/models"},
+			`{"data":[{"id":"secret","root":"/srv/x","parent":null},{"id":"a","root":"/srv/a","parent":"secret"}]}`, `{"data":[{"id":"a"}]}`,
+		},
+		{ // SGLang's are part of its one model's name
+			Input{Server: "sglang", Method: "GET", Path: "/v1/models", Only: "a"},
+			`{"data":[{"id":"org/a"},{"id":"legal","parent":"org/a"},{"id":"secret","parent":"org/a"}]}`, `{"data":[{"id":"a"},{"id":"a:legal"}]}`,
+		},
+		{
+			Input{Server: "tgi", Method: "GET", Path: "/v1/models", Only: "a"},
+			`{"object":"list","data":[{"id":"org/a","object":"model","created":0,"owned_by":"org/a"}]}`,
+			`{"object":"list","data":[{"id":"a","object":"model","created":0,"owned_by":"org/a"}]}`,
+		},
 		{Input{Server: "openai", Method: "GET", Path: "/v1/models"}, `{"data":[1,"a",["a"],{},{"name":null},{"id":7}]}`, `{"data":[]}`},
 		{Input{Server: "openai", Method: "GET", Path: "/v1/models"}, `{"models":{"a":{"id":"b"}}}`, `{}`},
 	} {
-		got, err := Default().FilterModels(try.in, []byte(try.body), only("a", "phi3:latest"))
+		got, err := Default().FilterModels(try.in, []byte(try.body), only("a", "phi3:latest", "a:legal"))
 		if err != nil || string(got) != try.want {
 			t.Errorf("%s\ngot  %s\nwant %s\n%v", try.body, got, try.want, err)
 		}

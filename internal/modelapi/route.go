@@ -86,12 +86,18 @@ func parseFraming(r row) (Framing, error) {
 	return "", fmt.Errorf("unknown framing %q", r.Framing)
 }
 
+// routeProtocol is the dialect of a route's own clients: what stands below /v1 speaks as its inventors do everywhere.
 func routeProtocol(r row, path string) Protocol {
+	if strings.HasPrefix(path, "/v1/") {
+		return ProtocolOf(path)
+	}
 	switch {
-	case r.Server == ServerLlamaCPP && !strings.HasPrefix(path, "/v1/"):
+	case r.Server == ServerLlamaCPP, r.Server == ServerLlamaSwap && (path == "/completion" || path == "/infill"):
 		return LlamaCPP
-	case r.Server == ServerOllama && !strings.HasPrefix(path, "/v1/"):
+	case r.Server == ServerOllama:
 		return Ollama
+	case r.Server == ServerTGI:
+		return TGI
 	}
 	return ProtocolOf(path)
 }

@@ -21,13 +21,18 @@ func checkFixpoint(t *testing.T, in Input) {
 	}
 	again := in
 	again.Path, again.Query, _ = strings.Cut(c.Target, "?")
-	again.Body = c.Body
+	again.Body, again.ContentType, again.ContentEncoding, again.Aliases = c.Body, c.ContentType, "", nil
+	if again.ContentType == "" {
+		again.ContentType = "application/json"
+	}
 	d, err := Default().Verify(again)
 	if err != nil {
 		t.Fatalf("%q %q: its canonical form %q %q: %v", in.Path, in.Body, c.Target, c.Body, err)
 	}
 	same := c.Action == d.Action && c.SubAction == d.SubAction && c.Model == d.Model && slices.Equal(c.Models, d.Models) &&
-		c.Egress == d.Egress && c.Stream == d.Stream && c.MaxOutput == d.MaxOutput && c.Framing == d.Framing
+		c.Egress == d.Egress && c.Stream == d.Stream && c.MaxOutput == d.MaxOutput && c.Framing == d.Framing &&
+		slices.Equal(c.IDs, d.IDs) && c.Hands == d.Hands && slices.Equal(c.Also, d.Also) && slices.Equal(c.Media, d.Media) &&
+		c.Choices == d.Choices && c.PromptBytes == d.PromptBytes && c.Upgrade == d.Upgrade && c.ContentType == d.ContentType
 	if !same {
 		t.Fatalf("%q %q: decided on %+v, forwarded %+v", in.Path, in.Body, c, d)
 	}

@@ -29,7 +29,7 @@ func newOllama(t *testing.T, grants string, answer http.HandlerFunc) *system {
 	up := httptest.NewServer(ollama(answer))
 	t.Cleanup(up.Close)
 	s := newSystem(t, grants)
-	s.startOllama(up.URL)
+	s.startAs("ollama", up.URL)
 	return s
 }
 
@@ -52,8 +52,8 @@ func ollama(answer http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// startOllama runs an agent that is told what server it has.
-func (s *system) startOllama(upstream string, lines ...string) *runningAgent {
+// startAs runs an agent for phi3 that is told what server it has.
+func (s *system) startAs(server, upstream string, lines ...string) *runningAgent {
 	s.t.Helper()
 	resource := served{"phi3", "model", upstream}
 	file := filepath.Join(s.dir, fmt.Sprintf("agent-%d", time.Now().UnixNano()), "agent.yaml")
@@ -64,7 +64,7 @@ func (s *system) startOllama(upstream string, lines ...string) *runningAgent {
 	text, err := os.ReadFile(file)
 	must(s.t, err)
 	line := fmt.Sprintf("upstream: %q", upstream)
-	more := line + "\n    server: ollama"
+	more := line + "\n    server: " + server
 	for _, one := range lines {
 		more += "\n    " + one
 	}

@@ -42,6 +42,8 @@ func (r *contentReader) mediaValue(rule *bodyRule) error {
 // mediaObject reads an object around media: {"url": …}, {"data": …}, {"type": "base64", "media_type": …, "data": …}.
 func (r *contentReader) mediaObject(rule *bodyRule) error {
 	kinds, text := r.describe(rule)
+	r.depth++
+	defer func() { r.depth-- }()
 	for r.pos++; r.data[r.pos] != '}'; {
 		name := r.name()
 		if err := r.checkName(name); err != nil {
@@ -79,6 +81,9 @@ func (r *contentReader) mediaObject(rule *bodyRule) error {
 
 // describe reads what the object at pos says of the media in it: of which kinds it is, and whether it is plain text.
 func (r *contentReader) describe(rule *bodyRule) (kinds uint, text bool) {
+	if r.depth > maxTwice {
+		return rule.kinds, false
+	}
 	d := draftAt(r.data, r.pos)
 	i, j := d.index("type"), d.index("media_type")
 	kinds = rule.kinds

@@ -131,3 +131,25 @@ func TestThePromptIsCountedWithoutTheWeightOfItsMedia(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsNestedDeepIsReadAsStrictly(t *testing.T) {
+	for _, try := range []struct{ open, inside, end, code string }{
+		{`{"input":`, `{"image_url":"http://x"}`, `}`, "media_remote"},
+		{`{"image_url":`, `{"url":"http://x"}`, `}`, "media_remote"},
+		{`{"source":`, `{"type":"text","data":"http://x"}`, `}`, "media_remote"}, // no document stands as deep
+		{`{"content":`, `[{"type":"image","source":{"type":"url","url":"http://x"}}]`, `}`, "media_remote"},
+	} {
+		for _, depth := range []int{1, 3, 5, 20} {
+			body := chat(`[` + strings.Repeat(try.open, depth) + try.inside + strings.Repeat(try.end, depth) + `]`)
+			_, err := Default().Classify(ask("openai", "/v1/chat/completions", body))
+			if shallow := strings.Contains(try.inside, "text") && depth < 5; code(err) != try.code && !shallow {
+				t.Errorf("%s: got %v", body, err)
+			}
+		}
+	}
+	tools := chat(`"c"`)
+	tools = tools[:len(tools)-1] + `,"tools":[` + strings.Repeat(`{"type":"namespace","tools":[`, 9) + `{"type":"function"}` + strings.Repeat(`]}`, 9) + `]}`
+	if c, err := Default().Classify(ask("openai", "/v1/chat/completions", tools)); err != nil || !slices.Contains(c.Also, Tool) {
+		t.Errorf("deep tools: got %q, %v", c.Also, err)
+	}
+}

@@ -52,10 +52,15 @@ type contentReader struct {
 	book     *ruleBook
 	markdown bool   // the server fetches the images of Markdown text
 	tail     []byte // the end of the text before; only with markdown
+	depth    int    // of objects around pos
 	bytes    int64
 	media    uint
 	tool     bool
 }
+
+// maxTwice is the depth down to which an object may be looked at twice: real messages are not as deep, and the time for
+// one that is stays in proportion to its length.
+const maxTwice = 4
 
 // top reads one member of the body.
 func (r *contentReader) top(name string) error {
@@ -132,6 +137,8 @@ type part struct {
 // object reads an object inside the body: a message, a part of its content, or what stands in one.
 func (r *contentReader) object() error {
 	var p part
+	r.depth++
+	defer func() { r.depth-- }()
 	for r.pos++; r.data[r.pos] != '}'; {
 		name := r.name()
 		if err := r.checkName(name); err != nil {
@@ -165,6 +172,9 @@ func (r *contentReader) partMember(p *part, name []byte) error {
 	case "uuid", "file_id":
 		p.stored = !saysNothing(r.skip()) || p.stored
 	case "input":
+		if r.depth > maxTwice {
+			return r.member(name)
+		}
 		p.input = r.pos
 		r.skip()
 	case "tool_calls", "function_call", "arguments":
@@ -309,6 +319,10 @@ func elementsOf(raw []byte) iter.Seq[[]byte] {
 func (r *contentReader) tools() error {
 	raw := r.skip()
 	r.bytes += int64(len(raw))
+	if r.depth > maxTwice {
+		r.tool = true // no tool that a client knows is hidden as deep
+		return nil
+	}
 	if raw[0] != '[' {
 		return nil
 	}
@@ -330,7 +344,7 @@ func (r *contentReader) tools() error {
 			r.tool = true
 		}
 		if i := d.index("tools"); i >= 0 { // of a namespace
-			inner := contentReader{data: element, pos: d.members[i].start, book: r.book}
+			inner := contentReader{data: element, pos: d.members[i].start, book: r.book, depth: r.depth + 1}
 			if err := inner.tools(); err != nil {
 				return err
 			}

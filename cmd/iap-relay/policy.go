@@ -21,11 +21,11 @@ import (
 func policyCommand() *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "policy", Short: "Check, test and explain the policy without a running relay",
+		Use: "policy", Short: "Check, test, replay and explain the policy without a running relay",
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.PersistentFlags().StringVarP(&file, "config", "c", defaultConfig, "configuration file of the relay")
-	c.AddCommand(policyCheck(&file), policyTest(&file), policyExplain(&file))
+	c.AddCommand(policyCheck(&file), policyTest(&file), policyReplay(&file), policyExplain(&file))
 	return c
 }
 

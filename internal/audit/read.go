@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/go-json-experiment/json"
 )
@@ -53,6 +54,44 @@ func ReadFrom(dir string, seq uint64) iter.Seq2[Event, error] {
 			}
 		}
 	}
+}
+
+// ReadSince is Read without the segments that end before the time at; events before it may still be given.
+func ReadSince(dir string, at time.Time) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		segments, err := listSegments(dir)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
+		from := 0
+		for i := len(segments) - 1; i > 0 && from == 0; i-- {
+			if begins := firstTime(filepath.Join(dir, segments[i].name)); !begins.IsZero() && !begins.After(at) {
+				from = i
+			}
+		}
+		for _, s := range segments[from:] {
+			for e, err := range readSegment(filepath.Join(dir, s.name)) {
+				if !yield(e, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// firstTime is when a segment's first readable event was; zero if there is none.
+func firstTime(path string) time.Time {
+	for e, err := range readSegment(path) {
+		if err == nil {
+			return e.Time
+		}
+		var bad *LineError
+		if !errors.As(err, &bad) {
+			break
+		}
+	}
+	return time.Time{}
 }
 
 // readSegment iterates over one file.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/admin"
+	"iap/internal/profile"
 	"iap/tunnel"
 )
 
@@ -61,6 +62,11 @@ func (a *app) chat(ctx context.Context, o chatOptions) error {
 	if !talk && strings.TrimSpace(o.prompt) == "" {
 		return usage("there is no prompt: give one as argument or on standard input")
 	}
+	return a.withStepUp(ctx, func() error { return a.chatOver(ctx, p, o, talk) })
+}
+
+// chatOver is one try: a login that is due ends it, and another follows.
+func (a *app) chatOver(ctx context.Context, p *profile.Profile, o chatOptions, talk bool) error {
 	return a.withSession(ctx, p, func(ctx context.Context, session *tunnel.Session) error {
 		client := apiClient(session)
 		defer client.Close()
@@ -68,7 +74,7 @@ func (a *app) chat(ctx context.Context, o chatOptions) error {
 		if err != nil {
 			return err
 		}
-		r, err := chatResource(list, o.resource)
+		r, err := a.chatResource(list, o.resource)
 		if err != nil {
 			return err
 		}
@@ -101,8 +107,8 @@ func (a *app) promptFromInput(prompt string) (string, error) {
 	return strings.TrimSpace(prompt + "\n\n" + string(data)), nil
 }
 
-func chatResource(list []admin.Resource, name string) (admin.Resource, error) {
-	r, err := findResource(list, name)
+func (a *app) chatResource(list []admin.Resource, name string) (admin.Resource, error) {
+	r, err := a.findResource(list, name)
 	switch {
 	case err != nil:
 		return r, err
@@ -171,7 +177,7 @@ func (a *app) talk(ctx context.Context, c *conversation) error {
 				continue
 			}
 			if err := a.ask(ctx, c, line); err != nil {
-				if ctx.Err() != nil || errors.Is(err, tunnel.ErrSessionLost) {
+				if ctx.Err() != nil || errors.Is(err, tunnel.ErrSessionLost) || failureOf(err).stepUp != nil {
 					return err
 				}
 				a.printFailure(failureOf(err))

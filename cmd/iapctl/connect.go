@@ -141,7 +141,10 @@ func (a *app) connect(ctx context.Context, o connectOptions) error {
 	if o.detach {
 		return a.connectDetached(ctx, p, o, already)
 	}
-	return a.serve(ctx, p, o, already)
+	if o.background {
+		return a.serve(ctx, p, o, already)
+	}
+	return a.withStepUp(ctx, func() error { return a.serve(ctx, p, o, already) })
 }
 
 // alreadyServed takes the resources that another process serves out of the options. A command gets a port of its own instead.

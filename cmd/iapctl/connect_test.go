@@ -137,11 +137,11 @@ func TestScreenOfConnectFitsAndSaysWhatMatters(t *testing.T) {
 }
 
 func TestUnknownResourceNamesTheNearest(t *testing.T) {
-	_, err := findResource([]admin.Resource{{Name: "phi3"}, {Name: "postgres"}}, "postgers")
+	_, err := (&app{}).findResource([]admin.Resource{{Name: "phi3"}, {Name: "postgres"}}, "postgers")
 	if f := failureOf(err); !strings.Contains(f.what, `did you mean "postgres"`) || f.exit() != exitDenied {
 		t.Errorf("%+v", f)
 	}
-	_, err = findResource(nil, "phi3")
+	_, err = (&app{}).findResource(nil, "phi3")
 	if f := failureOf(err); !strings.Contains(f.next, "iapctl whoami") {
 		t.Errorf("%+v", f)
 	}

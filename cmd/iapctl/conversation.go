@@ -147,6 +147,9 @@ func httpFailure(reply *http.Response, data []byte) *failure {
 		body.Error.Message = "the answer was " + reply.Status
 	}
 	f := body.Error.failure(reply.StatusCode)
+	if f.stepUp = stepUpOfHeader(reply.Header); f.stepUp != nil {
+		f.next, f.exitCode = stepUpLogin(f.stepUp).command(), exitLogin
+	}
 	if after := reply.Header.Get("Retry-After"); after != "" && f.exit() == exitLimit {
 		f.next = "try again in " + clean(after) + " seconds"
 	}

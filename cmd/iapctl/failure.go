@@ -67,7 +67,8 @@ type failure struct {
 	what     string
 	next     string
 	cause    error
-	exitCode int // 0: by the table
+	exitCode int           // 0: by the table
+	stepUp   *admin.StepUp // the login that would change it, if one would
 }
 
 func (f *failure) Error() string { return f.what }

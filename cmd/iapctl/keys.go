@@ -90,9 +90,11 @@ func (a *app) keyCreate(ctx context.Context, o keyOptions) error {
 		return err
 	}
 	var k admin.KeyCreated
-	err = a.withRelay(ctx, p, func(ctx context.Context, client *admin.Client) (err error) {
-		k, err = client.CreateKey(ctx, q)
-		return err
+	err = a.withStepUp(ctx, func() error {
+		return a.withRelay(ctx, p, func(ctx context.Context, client *admin.Client) (err error) {
+			k, err = client.CreateKey(ctx, q)
+			return err
+		})
 	})
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/profile"
+	"iap/policy"
 	"iap/tunnel"
 )
 
@@ -23,10 +24,13 @@ type loginOptions struct {
 	browser bool
 	noOpen  bool
 	issuer  string
+	acr     string        // classes of which the provider is asked for one
+	maxAge  time.Duration // that the login may have; 0: any
 }
 
 func (a *app) loginCommand() *cobra.Command {
 	var o loginOptions
+	var maxAge string
 	cmd := &cobra.Command{
 		Use:   "login [RELAY]",
 		Short: "Log in at the relay's identity provider",
@@ -36,6 +40,9 @@ By default a code is shown that you confirm in a browser, on this machine or
 any other. With --browser the login happens in a browser on this machine; it
 resists phishing better and works where device codes are forbidden.
 
+Some grants ask for more: a second factor, a class of login, a recent one. Then
+iapctl says which login would do, with --acr and --max-age.
+
 Confirm a code only if you started the login yourself.`,
 		Example: `  iapctl login iap.example.com
   iapctl login                              again, at the same relay
@@ -43,13 +50,20 @@ Confirm a code only if you started the login yourself.`,
   iapctl --profile work login iap.example.com --issuer corp
   iapctl login iap.test:8443 --ca-file ca.pem`,
 		Args: maxArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if maxAge != "" {
+				if o.maxAge, err = policy.ParseDuration(maxAge); err != nil {
+					return usage("--max-age wants a time such as 1h, not %q", clean(maxAge))
+				}
+			}
 			return a.login(cmd.Context(), o, append(args, "")[0])
 		},
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&o.browser, "browser", false, "log in by a browser on this machine")
 	flags.BoolVar(&o.noOpen, "no-open", false, "do not open a browser, only show the address")
+	flags.StringVar(&o.acr, "acr", "", "`classes` of login (acr_values), the preferred first")
+	flags.StringVar(&maxAge, "max-age", "", "`time` since the login at most, such as 1h")
 	flags.StringVar(&o.issuer, "issuer", "", "identity `provider`, if the relay has several")
 	return cmd
 }
@@ -73,6 +87,7 @@ func (a *app) login(ctx context.Context, o loginOptions, relay string) error {
 	}
 	stamp := newLoginStamp(issuer)
 	provider := a.providerLogin(stamp)
+	o.ask(provider)
 	tokens, err := a.obtainTokens(ctx, o, provider, p.Settings.Relay, auth.NonceForKey(key.Public().(ed25519.PublicKey)))
 	if err != nil {
 		return err

@@ -158,9 +158,12 @@ func fetchResources(ctx context.Context, p *profile.Profile, client *admin.Clien
 }
 
 // findResource picks one by name, and otherwise says which name may have been meant.
-func findResource(list []admin.Resource, name string) (admin.Resource, error) {
+func (a *app) findResource(list []admin.Resource, name string) (admin.Resource, error) {
 	names := make([]string, 0, len(list))
 	for _, r := range list {
+		if r.Name == name && r.StepUp != nil {
+			return r, a.stepUpFailure(r.Reason, r.Message, r.StepUp)
+		}
 		if r.Name == name {
 			return r, nil
 		}

@@ -50,6 +50,10 @@ func (a *app) resources(ctx context.Context) error {
 	}
 	var rows [][]string
 	for _, r := range list {
+		if r.StepUp != nil {
+			rows = append(rows, []string{clean(r.Name), kindText(r), a.ui.out.dim.Render("locked"), clean(r.Message) + "\n" + a.inProfile(stepUpLogin(r.StepUp).command())})
+			continue
+		}
 		state := a.ui.out.bad.Render("offline")
 		if r.Online {
 			state = a.ui.out.good.Render("online")

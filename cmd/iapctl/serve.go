@@ -57,7 +57,7 @@ func (a *app) serve(ctx context.Context, p *profile.Profile, o connectOptions, a
 func (a *app) listen(ctx context.Context, p *profile.Profile, o connectOptions, list []admin.Resource, want connect.PortRequest, key string) ([]*served, error) {
 	var all []*served
 	for _, name := range o.resources {
-		r, err := findResource(list, name)
+		r, err := a.findResource(list, name)
 		if err != nil {
 			return all, err
 		}
@@ -135,6 +135,9 @@ func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOption
 		return err
 	}
 	watch := a.newWatch(ctx, p)
+	if a.asksPeople() && !o.background && len(o.command) == 0 { // a command's terminal is its own
+		watch.steps = make(chan admin.StepUpNotice, 1)
+	}
 	cfg.OnUp, cfg.OnDown, cfg.OnNotice = watch.up, watch.down, watch.notice
 	sessions := connect.NewSessions(cfg, tunnel.Interactive, tunnel.Bulk)
 	ctx, cancel := context.WithCancel(ctx)
@@ -147,6 +150,9 @@ func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOption
 		return err
 	}
 	watch.begin()
+	if watch.steps != nil {
+		wg.Go(func() { watch.askForLogins(ctx) })
+	}
 	var serving sync.WaitGroup
 	for _, s := range all {
 		serving.Go(func() { a.serveOne(ctx, s, sessions, rules, o, watch) })

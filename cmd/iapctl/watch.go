@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
+	"iap/internal/admin"
 	"iap/internal/connect"
 	"iap/internal/profile"
 	"iap/tunnel"
@@ -24,6 +26,8 @@ type watch struct {
 	away  map[tunnel.Class]bool // guarded by mu
 	login bool                  // guarded by mu; the person was told that a login is needed
 	told  bool                  // guarded by mu; that another user was turned away
+
+	steps chan admin.StepUpNotice // to whoever asks the person for a login; nil: nobody does, it is only told
 }
 
 func (a *app) newWatch(ctx context.Context, p *profile.Profile) *watch {
@@ -82,7 +86,42 @@ func replaced(err error) bool {
 }
 
 func (w *watch) notice(n tunnel.Notice) {
+	if step, ok := stepUpNotice(n.Text); ok && n.Kind == admin.NoticeStepUp {
+		w.stepUp(step)
+		return
+	}
 	w.app.say("  The relay says: %s", clean(n.Text))
+}
+
+// stepUp tells that a request was denied which a fresh login would allow, or lets the person be asked for it.
+func (w *watch) stepUp(n admin.StepUpNotice) {
+	if w.steps != nil {
+		select {
+		case w.steps <- n:
+		default: // the person is being asked already
+		}
+		return
+	}
+	w.app.say("%s A request to %s was denied: %s.\n  Next: %s", w.app.ui.err.bad.Render("!"), clean(n.Resource), strings.TrimSuffix(clean(n.Message), "."),
+		w.app.inProfile(stepUpLogin(&n.StepUp).command()))
+}
+
+// askForLogins offers the logins that requests lack, one after the other. After one, the sessions change to it by themselves.
+func (w *watch) askForLogins(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case n := <-w.steps:
+			w.app.say("%s A request to %s was denied: %s.", w.app.ui.err.bad.Render("!"), clean(n.Resource), strings.TrimSuffix(clean(n.Message), "."))
+			if !w.app.confirm(ctx, "Log in again now?", true) {
+				continue
+			}
+			if err := w.app.login(ctx, stepUpLogin(&n.StepUp), ""); err != nil {
+				w.app.printFailure(failureOf(err))
+			}
+		}
+	}
 }
 
 func (w *watch) otherUser() {

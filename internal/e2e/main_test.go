@@ -75,8 +75,11 @@ func build() (string, error) {
 	return dir, nil
 }
 
-// program is the path of a program under test.
+// program is the path of a program under test; what is a path already stays one.
 func program(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
 	if runtime.GOOS == "windows" {
 		name += ".exe"
 	}

@@ -79,6 +79,9 @@ func (x *exchange) refuse(no *refusal) {
 		}
 	}
 	x.limitDrain()
+	if no.header["X-Iap-Step-Up"] != nil {
+		x.endConnection() // a better login comes by a session, and so a connection, of its own
+	}
 	h := x.w.Header()
 	for name, values := range no.header {
 		h[http.CanonicalHeaderKey(name)] = values

@@ -48,6 +48,7 @@ type counter struct {
 	last    int64 // when something was last taken or settled
 	look    bool  // read it in the next round even if nothing is to be written
 	clear   bool  // forget all charges in the next round
+	mend    bool  // times of a clock ahead of ours were read: write them as we take them, or they would be ahead for ever
 	queued  bool  // it is in the next round
 	refs    int   // reservations that point here
 	failure error // of the last round
@@ -66,6 +67,7 @@ type attempt struct {
 	at        int64
 	wanted    int64
 	cleared   bool
+	mended    bool
 }
 
 // limit is what the counter is held to.
@@ -149,12 +151,12 @@ func (c *counter) fresh(now, since int64) bool {
 // idle says that nothing is going on and nothing would be lost with the counter.
 func (c *counter) idle(now int64) bool {
 	return c.refs == 0 && c.open == 0 && c.lease == 0 && len(c.pending.list) == 0 && c.sent == nil && !c.queued &&
-		!c.clear && now-c.last >= int64(idleAfter)
+		!c.clear && !c.mend && now-c.last >= int64(idleAfter)
 }
 
 // busy says that a round may have something to write.
 func (c *counter) busy() bool {
-	return c.lease > 0 || c.open > 0 || len(c.pending.list) > 0 || c.sent != nil || c.clear
+	return c.lease > 0 || c.open > 0 || len(c.pending.list) > 0 || c.sent != nil || c.clear || c.mend
 }
 
 // whenFree returns when need will fit and how much will be free then. Without an ok it does not fit before something

@@ -31,6 +31,7 @@ func (c *counter) absorb(rec record, version int64, found bool, me lease, now in
 	c.stored = ring{}
 	for _, charge := range rec.Charges {
 		c.stored.add(charge.Bucket, charge.N)
+		c.mend = c.mend || charge.Bucket > c.bucket(now)
 	}
 	c.others = c.others[:0]
 	for i, l := range rec.Leases {
@@ -39,7 +40,9 @@ func (c *counter) absorb(rec record, version int64, found bool, me lease, now in
 		case l.Holder == me.Holder && l.Generation < me.Generation:
 			c.book(l, now) // this relay's, before it started anew
 		default:
-			l.Until = min(l.Until, now+int64(leaseTime)) // by a clock that is ahead of ours
+			if latest := now + int64(leaseTime); l.Until > latest {
+				l.Until, c.mend = latest, true
+			}
 			c.others = append(c.others, l)
 		}
 	}
@@ -89,7 +92,10 @@ func (c *counter) plan(now int64, closing bool) *attempt {
 	if c.clear {
 		c.stored, c.pending, c.notices = ring{}, ring{}, [2][2]int64{}
 	}
-	a := &attempt{seq: c.seq + 1, charges: c.pending, wanted: c.wanted, cleared: c.clear, at: now, until: now + int64(leaseTime), others: c.others, notices: c.notices}
+	a := &attempt{
+		seq: c.seq + 1, charges: c.pending, wanted: c.wanted, cleared: c.clear, mended: c.mend,
+		at: now, until: now + int64(leaseTime), others: c.others, notices: c.notices,
+	}
 	a.stored = c.stored.clone()
 	a.stored.addAll(a.charges)
 	// What is open must stay leased, also if an upstream used more than there was.
@@ -100,10 +106,10 @@ func (c *counter) plan(now int64, closing bool) *attempt {
 	a.lease = c.open + kept
 	a.returning = max(0, free-kept)
 	renew := a.lease > 0 && c.until-now < int64(renewBefore)
-	if len(a.charges.list) == 0 && a.lease == c.lease && !renew && !a.cleared {
+	if len(a.charges.list) == 0 && a.lease == c.lease && !renew && !a.cleared && !a.mended {
 		return nil
 	}
-	c.pending, c.sent, c.clear = ring{}, a, false
+	c.pending, c.sent, c.clear, c.mend = ring{}, a, false, false
 	return a
 }
 
@@ -155,6 +161,7 @@ func (c *counter) rollback() {
 	}
 	c.wanted += c.sent.wanted
 	c.clear = c.clear || c.sent.cleared
+	c.mend = c.mend || c.sent.mended
 	c.sent = nil
 }
 

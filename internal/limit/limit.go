@@ -1,4 +1,3 @@
-// Package limit keeps count of what principals may use within windows of time, and says no before it is too much.
 package limit
 
 import (
@@ -31,11 +30,12 @@ type Ask struct {
 	Input   int64 // tokens, estimated
 	Output  int64 // tokens, of all its answers together; 0: it has no output
 	Choices int64 // answers; at least 1
-	// Unstated says that Output is our word, not the caller's: less is fine.
+	// Unstated says that Output is our word, not the caller's. Either way less may be granted: see Reservation.Output.
 	Unstated bool
 }
 
-// Reservation holds what a request may use until it is settled or released, once. Use may run beside them.
+// Reservation holds what a request may use until it is settled or released; the first of these counts, later ones do
+// nothing. All methods may run beside each other.
 type Reservation interface {
 	Output() int64                 // tokens of output reserved for all answers; -1: no rule bounds it
 	Header(h http.Header)          // sets x-ratelimit-*
@@ -46,10 +46,10 @@ type Reservation interface {
 
 // Exceeded says that a limit is reached.
 type Exceeded struct {
-	Code       string // "rate_limited", "concurrency_exceeded", "budget_exceeded"
-	Message    string
-	RetryAfter time.Duration
-	Header     http.Header
+	Code       string // "rate_limited", "concurrency_exceeded", "budget_exceeded"; of Use alone also "limits_unavailable"
+	Message    string // without the code, which Error puts before it
+	RetryAfter time.Duration // when this request would fit, from 1 s to 24 h
+	Header     http.Header   // x-ratelimit-*; not nil
 }
 
 func (e *Exceeded) Error() string { return e.Code + ": " + e.Message }

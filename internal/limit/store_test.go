@@ -28,8 +28,8 @@ type flaky struct {
 	mu     sync.Mutex
 	mood   mood   // guarded by mu
 	during func() // guarded by mu: called once before a write, by the book's own goroutine
-	calls  int  // guarded by mu
-	writes int  // guarded by mu: items written
+	calls  int    // guarded by mu
+	writes int    // guarded by mu: items written
 }
 
 func (f *flaky) set(m mood) {
@@ -261,7 +261,7 @@ func TestReturnedLeaseIsNotSpentMeanwhile(t *testing.T) {
 		t.Fatalf("the lease leaves nothing to test with: %v", err)
 	}
 	r.Settle(0, 0)
-	c.Add(6 * time.Second)
+	flush(t, b) // so that nothing is left to write but what becomes idle
 	tried := false
 	s.before(func() {
 		tried = true
@@ -270,6 +270,7 @@ func TestReturnedLeaseIsNotSpentMeanwhile(t *testing.T) {
 			r.Release()
 		}
 	})
+	c.Add(6 * time.Second)
 	flush(t, b)
 	if !tried {
 		t.Error("nothing was returned")

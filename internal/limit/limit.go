@@ -46,8 +46,8 @@ type Reservation interface {
 
 // Exceeded says that a limit is reached.
 type Exceeded struct {
-	Code       string // "rate_limited", "concurrency_exceeded", "budget_exceeded"; of Use alone also "limits_unavailable"
-	Message    string // without the code, which Error puts before it
+	Code       string        // "rate_limited", "concurrency_exceeded", "budget_exceeded"; of Use alone also "limits_unavailable"
+	Message    string        // without the code, which Error puts before it
 	RetryAfter time.Duration // when this request would fit, from 1 s to 24 h
 	Header     http.Header   // x-ratelimit-*; not nil
 }

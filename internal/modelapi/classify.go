@@ -33,6 +33,9 @@ func (t *Table) Classify(in Input) (Class, error) {
 	}
 	c.Action, c.SubAction, c.Target = r.action, r.sub, in.Path
 	c.Upgrade = in.Upgrade != ""
+	if in.Only != "" && !validExactName(in.Only) {
+		return c, &Error{502, "upstream_invalid", "the model server gives its model a name that is none"}
+	}
 	q := request{route: r, in: in, class: &c, only: in.Only}
 	if r.action == ManageModel {
 		q.only = "" // what is loaded or deleted is what was named

@@ -41,6 +41,7 @@ func checkFixpoint(t *testing.T, in Input) {
 func FuzzClassify(f *testing.F) {
 	for _, body := range []string{
 		`{"model":"ok","messages":[{"role":"user","content":"hi"}],"stream":true}`, `{"name":"A/b:c","model":""}`,
+		`{"model":"a:b","lora":[{"id":0}],"session_params":{"id":"s"},"conversation":{"id":"c"},"rid":"r","abort_all":false}`,
 		`{"source":"a","destination":"b"}`, `{"model":"x:cloud","keep_alive":0}`, `[1]`, `{"a":{"b":[1,2,{"c":null}]}}`,
 	} {
 		for _, path := range []string{"/api/chat", "/v1/chat/completions", "/api/copy", "/api/show", "/props", "/v1/models/a%3Ab", "/slots/1"} {
@@ -49,9 +50,46 @@ func FuzzClassify(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, method, path, query, server string, body []byte) {
-		checkFixpoint(t, Input{
+		in := Input{
 			Server: server, Method: method, Path: path, Query: query, ContentType: "application/json", Body: body,
+		}
+		checkFixpoint(t, in)
+		in.Only = "only"
+		checkFixpoint(t, in)
+	})
+}
+
+// FuzzForm: a form is read one way or not at all, whatever stands around and between its parts.
+func FuzzForm(f *testing.F) {
+	whole := testForm("x", textPart("model", "Whisper"), textPart("stream", "true"), soundPart)
+	f.Add("vllm", "", formKind, whole)
+	f.Add("ollama", "m", formKind, testForm("x", soundPart, textPart("prompt", "a\r\nb")))
+	f.Add("tgi", "m", "multipart/form-data; boundary=\"a:b\"", testForm("a:b", soundPart))
+	f.Add("llama-swap", "", formKind, testForm("x", textPart("include[]", ""), textPart("model", "m"), strings.Replace(soundPart, "speech", "a;b", 1)))
+	f.Add("sglang", "a", formKind, bytes.Replace(whole, []byte("\r\n\r\n"), []byte("\r\nX: y\r\n\r\n"), 1))
+	f.Fuzz(func(t *testing.T, server, only, kind string, body []byte) {
+		checkFixpoint(t, Input{
+			Server: server, Only: only, Method: "POST", Path: "/v1/audio/transcriptions", ContentType: kind, Body: body,
+			Aliases: map[string]string{"Whisper": "other", "a": "Whisper"},
 		})
+	})
+}
+
+// FuzzEncoded: what a compressed body unfolds to is bounded, and forwarded as it was read.
+func FuzzEncoded(f *testing.F) {
+	plain := []byte(`{"model":"m","input":["i"],"lora_path":"x"}`)
+	f.Add("gzip", gzipped(f, plain))
+	f.Add("zstd", zstandard(f, plain))
+	f.Add("gzip", gzipped(f, bytes.Repeat([]byte(" "), 2<<20)))
+	f.Add("zstd", append(zstandard(f, plain), zstandard(f, nil)...))
+	f.Fuzz(func(t *testing.T, encoding string, body []byte) {
+		in := Input{
+			Server: "vllm", Method: "POST", Path: "/v1/embeddings", ContentType: "application/json", ContentEncoding: encoding, Body: body,
+		}
+		if out, err := in.plainBody(); err == nil && len(out) > max(freeSize, maxRatio*len(body)) {
+			t.Fatalf("%d bytes unfolded to %d", len(body), len(out))
+		}
+		checkFixpoint(t, in)
 	})
 }
 

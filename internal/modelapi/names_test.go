@@ -64,3 +64,11 @@ func TestNamesOfHostedModelsAreEgress(t *testing.T) {
 		}
 	}
 }
+
+func TestAnOnlyModelWithoutAProperNameIsRefused(t *testing.T) {
+	for _, only := range []string{"a\nb", "\xff", " a", strings.Repeat("a", MaxName+1)} {
+		if _, err := Default().Classify(on(only, post("sglang", "/generate", `{"text":"t"}`))); code(err) != "upstream_invalid" {
+			t.Errorf("%q: %v", only, err)
+		}
+	}
+}

@@ -15,7 +15,7 @@ func isKnownName(folded string) bool {
 		"query", "raw", "remote_host", "request_id", "response_fields", "return_hidden_states", "rid",
 		"routed_dp_rank", "sampling_params", "session_id", "session_params", "source", "stop", "store", "stream",
 		"stream_options", "suffix", "system", "template", "think", "timings_per_token", "tool_choice", "tools",
-		"top_k", "top_p", "truncate", "user", "video_url", "vllm_xargs":
+		"top_k", "top_p", "truncate", "user", "user_id", "video_url", "vllm_xargs":
 		return true
 	}
 	return rules().names[folded]

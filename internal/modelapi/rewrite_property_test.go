@@ -185,12 +185,12 @@ func TestNoUpstreamSeesMoreThanTheCap(t *testing.T) {
 }
 
 func FuzzRewrite(f *testing.F) {
-	for i, route := range propertyRoutes {
+	for i := range propertyRoutes {
 		f.Add(uint8(i), []byte(`{"model":"m:x","messages":[{"role":"user","content":"c"}],"prompt":"p","input":"i","text":"t","inputs":"i","stream":true}`))
-		_ = route
 	}
 	for _, body := range []string{
 		`{"model":"m:x","prompt":"p","n_predict":-1,"max_tokens":null,"n":3,"user":"u","metadata":{"user_id":1}}`,
+		`{"model":"m:x","prompt":"p","messages":[{}],"metadata":{"useR_id":1}}`,
 		`{"model":"m:x","text":["a"],"sampling_params":[{"max_new_tokens":5},{}],"cache_salt":"s","priority":1}`,
 		`{"model":"m:x","messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}]}],"options":{"num_ctx":1}}`,
 		`{"model":"m:x","messages":[{"content":[{"type":"tool_use","input":{"url":1}},{"source":{"type":"text","data":"x"}}]}],"tools":[{"type":"mcp"}]}`,

@@ -141,6 +141,10 @@ func (b *ruling) member(d *draft, i int, r *bodyRule) error {
 		}
 	case usage:
 		return b.noteUsage(raw)
+	case overwrite:
+		if r.With == "user_id" && raw[0] == '{' {
+			return checkNames(&document{members: draftAt(raw, 0).members})
+		}
 	case tooled:
 		if r.Field != "tools" && !saysNothing(raw) {
 			b.class.also(Tool)

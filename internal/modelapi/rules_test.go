@@ -62,6 +62,7 @@ var ruleCases = []ruleCase{
 	{"safety_identifier", "llama.cpp", "/tokenize", `{"safety_identifier":"root"}`, `{"safety_identifier":"sub"}`},
 	{"metadata", "llama.cpp", "/tokenize", `{"metadata":{"user_id":"root","a":"b"}}`, `{"metadata":{"user_id":"sub","a":"b"}}`},
 	{"metadata", "llama.cpp", "/tokenize", `{"metadata":{"a":"b"}}`, `{"metadata":{"a":"b"}}`},
+	{"user_id", "ollama", "/v1/messages", `{"model":"m:x","messages":[{}],"metadata":{"User_ID":"root"}}`, "json_name_case"},
 	{"metadata", "llama.cpp", "/tokenize", `{"metadata":null}`, `{"metadata":null}`},
 	{"metadata", "llama.cpp", "/v1/messages", `{"messages":[],"max_tokens":1}`, `{"messages":[],"max_tokens":1,"metadata":{"user_id":"sub"}}`},
 	{"metadata", "llama.cpp", "/v1/messages", `{"messages":[],"max_tokens":1,"metadata":{}}`, `{"messages":[],"max_tokens":1,"metadata":{"user_id":"sub"}}`},

@@ -2,10 +2,7 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
-	"net/http"
 	"net/url"
 	"slices"
 	"time"
@@ -23,7 +20,7 @@ const (
 
 // probed is what the last probe found.
 type probed struct {
-	server  string // ollama, llama.cpp, openai; "" if it answers as none
+	server  string // the kind of model server; "" if it answers as none
 	models  []string
 	healthy bool
 	foreign bool // an http or tcp resource that is a model server and must not be one
@@ -125,7 +122,8 @@ func (u *upstream) announced() []string {
 	return models
 }
 
-// probe asks the upstream who it is and what it has.
+// probe asks the upstream who it is and what it has. Of an http or tcp resource
+// it asks the same, since that must not be a model server.
 func (u *upstream) probe(ctx context.Context) (probed, error) {
 	if u.cfg.Kind == modelapi.KindModel {
 		return u.probeModel(ctx, u.cfg.url)
@@ -141,11 +139,14 @@ func (u *upstream) probe(ctx context.Context) (probed, error) {
 		return probed{healthy: true}, nil
 	}
 	found, err := u.probeModel(ctx, base)
-	if found.server != "" && found.healthy {
+	if found.server != "" {
 		return probed{foreign: true}, nil
 	}
 	var answered *strangeAnswer
-	if err == nil || errors.As(err, &answered) {
+	if errors.As(err, &answered) {
+		if answered.unready() {
+			return probed{}, err // who knows what it will be
+		}
 		return probed{healthy: true}, nil
 	}
 	conn, dialErr := dialUpstream(ctx, "tcp", base.Host)
@@ -153,90 +154,4 @@ func (u *upstream) probe(ctx context.Context) (probed, error) {
 		return probed{}, dialErr
 	}
 	return probed{healthy: true}, conn.Close()
-}
-
-// strangeAnswer is an HTTP answer that is no model server's.
-type strangeAnswer struct{ status string }
-
-func (e *strangeAnswer) Error() string {
-	return "answered " + e.status + " to a model server's question"
-}
-
-// probeModel tries the questions that tell the model servers apart: only Ollama
-// has /api/version, only llama.cpp names itself the owner of its models.
-func (u *upstream) probeModel(ctx context.Context, base *url.URL) (probed, error) {
-	var version struct {
-		Version string `json:"version"`
-	}
-	if err := u.ask(ctx, base, "/api/version", &version); err == nil && version.Version != "" {
-		return u.probeOllama(ctx, base)
-	}
-	var list struct {
-		Object string `json:"object"`
-		Data   []struct {
-			ID      string `json:"id"`
-			OwnedBy string `json:"owned_by"`
-		} `json:"data"`
-	}
-	if err := u.ask(ctx, base, "/v1/models", &list); err != nil {
-		return probed{server: u.cfg.Server}, err
-	}
-	if list.Object != "list" {
-		return probed{server: u.cfg.Server}, &strangeAnswer{"something else"}
-	}
-	found := probed{server: "openai", healthy: true}
-	for _, m := range list.Data {
-		if m.OwnedBy == "llamacpp" {
-			found.server = "llama.cpp"
-		}
-		found.add(m.ID)
-	}
-	return found, nil
-}
-
-func (u *upstream) probeOllama(ctx context.Context, base *url.URL) (probed, error) {
-	found := probed{server: "ollama", healthy: true}
-	var tags struct {
-		Models []struct {
-			Name string `json:"name"`
-		} `json:"models"`
-	}
-	if err := u.ask(ctx, base, "/api/tags", &tags); err != nil {
-		return found, nil // it is up; which models it has shows later
-	}
-	for _, m := range tags.Models {
-		found.add(m.Name)
-	}
-	return found, nil
-}
-
-func (p *probed) add(model string) {
-	if model != "" && len(model) <= modelapi.MaxName && !modelapi.HasControl(model) && len(p.models) < maxModels {
-		p.models = append(p.models, model)
-	}
-}
-
-// ask reads one JSON document from the upstream.
-func (u *upstream) ask(ctx context.Context, base *url.URL, path string, v any) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base.Scheme+"://"+base.Host+base.EscapedPath()+path, nil)
-	if err != nil {
-		return err
-	}
-	if u.cfg.apiKey != "" {
-		r.Header.Set("Authorization", "Bearer "+u.cfg.apiKey)
-	}
-	response, err := u.transport.RoundTrip(r)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return &strangeAnswer{response.Status}
-	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxProbe)).Decode(v); err != nil {
-		return &strangeAnswer{"no JSON"}
-	}
-	return nil
 }

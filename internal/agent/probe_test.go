@@ -2,7 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,10 +15,7 @@ import (
 
 func probeOf(t testing.TB, kind, upstreamURL string, opaque bool) (probed, error) {
 	t.Helper()
-	cfg := &ResourceConfig{Name: "r", Kind: kind, Upstream: upstreamURL, Opaque: opaque}
-	must(t, cfg.validate(""))
-	u := &upstream{cfg: cfg, transport: newTransport(newLingers(slog.New(slog.DiscardHandler)))}
-	t.Cleanup(u.transport.CloseIdleConnections)
+	u := probing(t, ResourceConfig{Name: "r", Kind: kind, Upstream: upstreamURL, Opaque: opaque})
 	return u.probe(within(t))
 }
 
@@ -38,44 +34,9 @@ func serverWith(t testing.TB, answers map[string]string) string {
 }
 
 var (
-	ollama   = map[string]string{"/api/version": `{"version":"0.12"}`, "/api/tags": `{"models":[{"name":"phi3:latest"}]}`, "/v1/models": `{"object":"list","data":[{"id":"phi3:latest","owned_by":"library"}]}`}
 	llamaCPP = map[string]string{"/v1/models": `{"object":"list","data":[{"id":"model.gguf","owned_by":"llamacpp"}]}`}
-	openAI   = map[string]string{"/v1/models": `{"object":"list","data":[{"id":"gpt","owned_by":"vllm"}]}`}
-	website  = map[string]string{"/": "hello", "/v1/models": "<html>", "/api/version": "<html>"}
+	website  = map[string]string{"/": "hello", "/v1/models": "<html>", "/api/version": "<html>", "/info": "<html>", "/version": `{"version":"3"}`}
 )
-
-func TestProbeTellsModelServersApart(t *testing.T) {
-	for want, answers := range map[string]map[string]string{"ollama": ollama, "llama.cpp": llamaCPP, "openai": openAI} {
-		got, err := probeOf(t, modelapi.KindModel, serverWith(t, answers), false)
-		if err != nil || got.server != want || !got.healthy || len(got.models) != 1 {
-			t.Errorf("%s: %+v, %v", want, got, err)
-		}
-	}
-	if got, err := probeOf(t, modelapi.KindModel, serverWith(t, website), false); err == nil || got.healthy {
-		t.Errorf("a web site is a healthy model server: %+v", got)
-	}
-	if got, err := probeOf(t, modelapi.KindModel, "http://127.0.0.1:1", false); err == nil || got.healthy {
-		t.Errorf("nobody there: %+v", got)
-	}
-}
-
-func TestModelServersAreNotServedAsSomethingElse(t *testing.T) {
-	for _, answers := range []map[string]string{ollama, llamaCPP, openAI} {
-		at := serverWith(t, answers)
-		for kind, upstream := range map[string]string{modelapi.KindHTTP: at, modelapi.KindTCP: strings.TrimPrefix(at, "http://")} {
-			if got, _ := probeOf(t, kind, upstream, false); !got.foreign || got.healthy {
-				t.Errorf("%s: %+v", kind, got)
-			}
-			if got, err := probeOf(t, kind, upstream, true); err != nil || got.foreign || !got.healthy {
-				t.Errorf("%s, opaque: %+v, %v", kind, got, err)
-			}
-		}
-	}
-	site := serverWith(t, website)
-	if got, err := probeOf(t, modelapi.KindHTTP, site, false); err != nil || !got.healthy || got.foreign {
-		t.Errorf("a web site: %+v, %v", got, err)
-	}
-}
 
 // TestDatabaseThatSpeaksFirstIsHealthy stands for servers that greet, wait or hang up when spoken HTTP to.
 func TestDatabaseThatSpeaksFirstIsHealthy(t *testing.T) {

@@ -203,7 +203,7 @@ func newUpstream(t testing.TB) *modelServer {
 			fmt.Fprint(w, `{"object":"list","data":[{"id":"phi3","owned_by":"test"},{"id":"llama3","owned_by":"test"}]}`)
 			return
 		}
-		if r.URL.Path == "/api/version" && r.Header.Get("X-Request-Id") == "" {
+		if r.Header.Get("X-Request-Id") == "" {
 			http.NotFound(w, r)
 			return
 		}

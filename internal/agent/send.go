@@ -27,6 +27,12 @@ func (u *upstream) send(ctx context.Context, r *http.Request, class modelapi.Cla
 	if known, ok := body.(*bytes.Reader); ok {
 		out.ContentLength = known.Size()
 	}
+	if u.cfg.Kind == modelapi.KindModel && out.ContentLength > 0 {
+		out.Header["Content-Type"] = []string{"application/json"}
+		if class.ContentType != "" {
+			out.Header["Content-Type"] = []string{class.ContentType}
+		}
+	}
 	out.Body = io.NopCloser(body)
 	if out.ContentLength == 0 {
 		out.Body = http.NoBody // a body of unknown length would be sent in chunks

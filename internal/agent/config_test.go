@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"iap/internal/config"
 	"iap/internal/modelapi"
 )
 
@@ -49,6 +51,26 @@ func TestEveryMistakeInTheConfigurationNamesItsField(t *testing.T) {
 		{"models", "kind: model", `kind: http, models: [phi3]`},
 		{"resources[0]: server:", "kind: model", "kind: model, server: magic"},
 		{"api_key_file:", "kind: model", "kind: model, api_key_file: none.key"},
+		{"api_key_env: IAP_TEST_NO_SUCH_KEY holds no key", "kind: model", "kind: model, api_key_env: IAP_TEST_NO_SUCH_KEY"},
+		{"only one of them", "kind: model", "kind: model, api_key_env: HOME, api_key_file: x"},
+		{"capacity:", "kind: model", "kind: model, capacity: -1"},
+		{"capacity:", "kind: model", "kind: model, capacity: 10001"},
+		{"capacity", "kind: model", "kind: http, capacity: 1"},
+		{"queue: nobody waits", "kind: model", "kind: model, queue: {max: 3}"},
+		{"queue: max:", "kind: model", "kind: model, capacity: 1, queue: {max: 1025}"},
+		{"queue: max:", "kind: model", "kind: model, capacity: 1, queue: {max: -1}"},
+		{"queue: per_principal:", "kind: model", "kind: model, capacity: 1, queue: {max: 4, per_principal: 5}"},
+		{"queue: max_wait:", "kind: model", "kind: model, capacity: 1, queue: {max_wait: 100ms}"},
+		{"queue: max_wait:", "kind: model", "kind: model, capacity: 1, queue: {max_wait: 2h}"},
+		{`unknown key "max_age"`, "kind: model", "kind: model, capacity: 1, queue: {max_age: 1m}"},
+		{"leads to itself", "kind: model", "kind: model, aliases: {default: default}"},
+		{"leads to itself", "kind: model", `kind: model, aliases: {default: "Default:latest"}`},
+		{"is an alias itself", "kind: model", "kind: model, aliases: {a: b, b: c}"},
+		{"are one name", "kind: model", "kind: model, aliases: {a: c, A: c}"},
+		{"no name for a model", "kind: model", `kind: model, aliases: {" a": c}`},
+		{"no name of a model", "kind: model", `kind: model, aliases: {a: ""}`},
+		{"which models does not list", "kind: model", `kind: model, models: [phi3], aliases: {a: llama3}`},
+		{"aliases", "kind: model", "kind: http, aliases: {a: b}"},
 		{`unknown key "upstraem"`, "upstream:", "upstraem:"},
 		{`did you mean "upstream"`, "upstream:", "upstraem:"},
 		{"stands there twice", "resources:\n", "resources:\n  - {name: phi3, kind: model, " + upstream + "}\n"},
@@ -60,6 +82,14 @@ func TestEveryMistakeInTheConfigurationNamesItsField(t *testing.T) {
 		if _, err := loadText(t, text); err == nil || !strings.Contains(err.Error(), one.field) || !strings.Contains(err.Error(), "agent.yaml") {
 			t.Errorf("%s: got %v", one.field, err)
 		}
+	}
+}
+
+func TestQueueHasDefaults(t *testing.T) {
+	c, err := loadText(t, strings.Replace(goodConfig(t), "kind: model", "kind: model, capacity: 2", 1))
+	must(t, err)
+	if got := c.Resources[0].Queue; got != (QueueConfig{Max: 64, PerPrincipal: 16, MaxWait: config.Duration(2 * time.Minute)}) {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"iap/internal/modelapi"
@@ -189,6 +190,9 @@ func (q *inquiry) byRoute(ctx context.Context) string {
 	if q.ask(ctx, "/info", &info) == nil && info.ModelID != "" && info.Version != "" && (info.Router != "" || info.MaxBest != nil) {
 		return modelapi.ServerTGI
 	}
+	if q.listErr != nil {
+		return ""
+	}
 	var model struct {
 		Path       string `json:"model_path"`
 		Generation *bool  `json:"is_generation"`
@@ -292,7 +296,7 @@ func (q *inquiry) ask(ctx context.Context, path string, v any) error {
 	}
 	defer response.Body.Close()
 	q.llamaCPP = q.llamaCPP || response.Header.Get("Server") == "llama.cpp"
-	strange := &strangeAnswer{status: response.StatusCode, head: response.Header, what: response.Status}
+	strange := &strangeAnswer{status: response.StatusCode, head: response.Header, what: strconv.Itoa(response.StatusCode)}
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxProbe+1))
 	if response.StatusCode == http.StatusOK && err == nil && len(data) <= maxProbe {
 		if err = json.Unmarshal(data, v); err == nil {

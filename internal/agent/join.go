@@ -182,10 +182,12 @@ func configText(token auth.JoinToken, reply admin.JoinReply, o JoinOptions) (tex
 		}
 		fmt.Fprintf(&b, "  - name: %s\n    kind: %s\n    upstream: %q%s\n", r.Name, r.Kind, upstream, note)
 		if r.Kind == modelapi.KindModel {
-			b.WriteString("    # server: ollama          # or llama.cpp, openai; found out by asking if left out\n")
+			b.WriteString("    # server: ollama          # or llama.cpp, vllm, sglang, tgi, llama-swap, openai; found out by asking if left out\n")
+			b.WriteString("    # capacity: 4             # generations at once, the rest wait in a fair queue; no bound if left out\n")
+			b.WriteString("    # aliases: {default: \"phi3:mini\"}  # other names for models\n")
 			b.WriteString("    # models: [\"phi3:*\"]      # the only models to serve; all if left out\n")
 			b.WriteString("    # actions: [chat, embed, list-models]  # the only actions; all that are granted if left out\n")
-			b.WriteString("    # api_key_file: upstream.key  # sent to the model server as a bearer token\n")
+			b.WriteString("    # api_key_file: upstream.key  # sent to the model server as a bearer token; or api_key_env: NAME\n")
 		}
 	}
 	return b.Bytes(), missing, nil

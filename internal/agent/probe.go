@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"iap/internal/modelapi"
@@ -14,8 +15,9 @@ import (
 const (
 	probeEvery   = 15 * time.Second
 	probeTimeout = 3 * time.Second
-	maxProbe     = 4 << 20 // an answer to a probe; a list of thousands of models fits
-	maxModels    = 256     // models announced for one resource
+	maxProbe     = 4 << 20  // an answer to a probe; a list of thousands of models fits
+	maxModels    = 256      // models announced for one resource
+	maxAnnounced = 40 << 10 // bytes of names in one announcement, which must fit a control message
 )
 
 // probed is what the last probe found.
@@ -82,17 +84,33 @@ func (a *Agent) probeAll(ctx context.Context) bool {
 		case found.foreign:
 			log.Error("this resource answers as a model server: it is not served, since nobody would check its requests; give it kind model, or opaque: true in agent.yaml")
 		case found.healthy:
-			log.Info("upstream is up", "server", found.server, "models", len(found.models))
+			log.Info("upstream is up", u.facts(found)...)
 		default:
-			log.Warn("upstream does not answer", "error", err)
+			log.Warn("upstream is not ready", "error", err)
 		}
 	}
 	return changed
 }
 
+// facts are what the log tells of an upstream that is up.
+func (u *upstream) facts(found probed) []any {
+	if u.cfg.Kind != modelapi.KindModel {
+		return nil
+	}
+	facts := []any{"server", found.server, "models", strings.Join(found.models, " ")}
+	if len(u.cfg.Aliases) > 0 {
+		facts = append(facts, "aliases", len(u.cfg.Aliases))
+	}
+	if u.queue == nil {
+		return append(facts, "capacity", "no bound: requests wait in the server's own queue, if anywhere")
+	}
+	return append(facts, "capacity", u.cfg.Capacity)
+}
+
 // announcements is what the relays are told.
 func (a *Agent) announcements() []tunnel.Announcement {
 	var all []tunnel.Announcement
+	left := maxAnnounced
 	for _, u := range a.upstreams {
 		u.mu.Lock()
 		found := u.state
@@ -100,9 +118,18 @@ func (a *Agent) announcements() []tunnel.Announcement {
 		if found.foreign {
 			continue
 		}
-		one := tunnel.Announcement{Resource: u.cfg.Name, Kind: u.cfg.Kind, Healthy: found.healthy}
+		one := tunnel.Announcement{Resource: u.cfg.Name, Kind: u.cfg.Kind, Healthy: found.healthy, Capacity: u.cfg.Capacity}
 		if u.cfg.Kind == modelapi.KindModel {
-			one.Server, one.Models = u.server(), u.announced()
+			one.Server, one.Aliases = u.server(), u.cfg.Aliases
+			for alias, model := range one.Aliases {
+				left -= len(alias) + len(model)
+			}
+			for _, model := range u.announced() {
+				if left -= len(model); left < 0 {
+					break
+				}
+				one.Models = append(one.Models, model)
+			}
 		}
 		all = append(all, one)
 	}

@@ -45,11 +45,12 @@ func (u *upstream) send(ctx context.Context, r *http.Request, class modelapi.Cla
 }
 
 // header is what the relay sent, less what belongs to the connection it came
-// on and, for a model server, less what a browser might have said.
+// on and, for a model server, less what a browser might have said and less
+// every credential: those there are the agent's own.
 func (u *upstream) header(out http.Header) http.Header {
 	dropHopByHop(out)
 	if u.cfg.Kind == modelapi.KindModel {
-		for _, name := range []string{"Origin", "Referer", "Cookie"} {
+		for _, name := range []string{"Origin", "Referer", "Cookie", "Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"} {
 			out.Del(name)
 		}
 	}

@@ -118,7 +118,8 @@ func rawUpstream(t testing.TB, handle func(conn net.Conn, r *http.Request, reade
 				if err != nil {
 					return
 				}
-				if r.URL.Path == "/api/version" || r.URL.Path == "/v1/models" { // the agent's probes
+				switch r.URL.Path {
+				case "/api/version", "/v1/models", "/info": // the agent's probes
 					fmt.Fprint(conn, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 					return
 				}

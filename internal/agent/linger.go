@@ -125,11 +125,17 @@ func (c *upstreamConn) Close() error {
 	return err
 }
 
+// CloseWrite ends our direction.
+func (c *upstreamConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // linger half-closes the connection and waits for the upstream's end.
 func (c *upstreamConn) linger() {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite() // a connection that is dead already is what is waited for
-	}
+	_ = c.CloseWrite() // a connection that is dead already is what is waited for
 	c.reading.Lock()
 	defer c.reading.Unlock()
 	_ = c.SetReadDeadline(time.Now().Add(c.lingers.limit)) // it fails with the connection

@@ -145,10 +145,7 @@ func (u *upgraded) Read(p []byte) (int, error) { return u.reader.Read(p) }
 
 // CloseWrite ends our direction.
 func (u *upgraded) CloseWrite() error {
-	if half, ok := u.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return u.Close()
+	return u.Conn.(interface{ CloseWrite() error }).CloseWrite() // an upstreamConn, or TLS over one
 }
 
 // Abort ends both.

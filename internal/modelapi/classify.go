@@ -170,7 +170,7 @@ func (q *request) readPath(values map[string]string) error {
 		if err != nil {
 			return err
 		}
-		if !r.pattern.open && strings.IndexByte(name, '/') >= 0 {
+		if !validParameter(name, r.pattern.open) { // the name of an alias, or of the only model, may be any
 			return &Error{404, "model_not_found", "this server cannot find a model of this name by its path"}
 		}
 		values[key] = name

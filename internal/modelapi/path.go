@@ -50,17 +50,22 @@ func decodeParameter(raw string, slashes bool) (string, bool) {
 			return "", false
 		}
 	}
+	return value, validParameter(value, slashes)
+}
+
+// validParameter says whether a path can have value in it as it is.
+func validParameter(value string, slashes bool) bool {
 	for i := range len(value) {
 		if !pathByte(value[i]) && (value[i] != '/' || !slashes) {
-			return "", false
+			return false
 		}
 	}
 	for segment := range strings.SplitSeq(value, "/") {
 		if segment == "" || segment == "." || segment == ".." {
-			return "", false
+			return false
 		}
 	}
-	return value, true
+	return true
 }
 
 // pattern is a route's path with parameters: ":name", "{name}", "{name:path}", "{name...}" or a last "*".

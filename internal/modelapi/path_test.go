@@ -99,3 +99,16 @@ func TestAModelInThePathIsWrittenPlainly(t *testing.T) {
 		}
 	}
 }
+
+func TestANameThatNoPathCanHoldIsNotWrittenIntoOne(t *testing.T) {
+	for _, name := range []string{"a b", "a?b", "a#b", "a%2fb", "ä", "a//b", "../b", "a\\b", "a;b"} {
+		in := Input{Server: "sglang", Method: "GET", Path: "/v1/models/m", Only: name}
+		if c, err := Default().Classify(in); code(err) != "model_not_found" {
+			t.Errorf("the only model %q: %q, %v", name, c.Target, err)
+		}
+		in = Input{Server: "openai", Method: "GET", Path: "/v1/models/m", Aliases: map[string]string{"m": name}}
+		if c, err := Default().Classify(in); code(err) != "model_not_found" {
+			t.Errorf("an alias of %q: %q, %v", name, c.Target, err)
+		}
+	}
+}

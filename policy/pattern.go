@@ -31,6 +31,9 @@ func (p ResourcePattern) String() string {
 	return p.Name
 }
 
+// String is the pattern as it stands in the file.
+func (p ModelPattern) String() string { return string(p) }
+
 const labelPrefix = "label:"
 
 func parseResourcePattern(text string) (ResourcePattern, error) {

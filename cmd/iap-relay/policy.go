@@ -124,4 +124,10 @@ func printExplanation(w io.Writer, x policy.Explanation) {
 		fmt.Fprintf(t, "%d\t%s\t%s\n", g.Line, g.Name, g.Verdict())
 	}
 	t.Flush()
+	for _, l := range x.Decision.Limits {
+		fmt.Fprintf(w, "\nlimits: %s\n", plaintext.Clean(l.String()))
+	}
+	if near := x.Closest(); near != nil && !x.Decision.Allow {
+		fmt.Fprintf(w, "\n%s\n", plaintext.Clean(near.Shortfall()))
+	}
 }

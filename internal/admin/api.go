@@ -92,17 +92,42 @@ type ResourceList struct {
 
 // Question asks POST /v1/policy/explain what the policy says of the caller.
 type Question struct {
-	Resource string `json:"resource"`
-	Action   string `json:"action,omitempty"` // empty: any
-	Model    string `json:"model,omitempty"`
+	Who      *Subject `json:"who,omitempty"` // nil: the caller; others only for administrators
+	Resource string   `json:"resource"`
+	Action   string   `json:"action,omitempty"` // empty: any
+	Model    string   `json:"model,omitempty"`
+	Egress   bool     `json:"egress,omitempty"`
+	Media    []string `json:"media,omitempty"` // image, audio, video, file
+	Via      string   `json:"via,omitempty"`   // tunnel (default), bearer or key
+}
+
+// Subject is somebody an administrator asks about. Where nothing but the principal
+// is said, the relay takes what it knows by a live session.
+type Subject struct {
+	Principal string              `json:"principal,omitempty"` // issuer/subject; empty: somebody in the groups
+	Groups    []string            `json:"groups,omitempty"`    // issuer/group
+	Claims    map[string][]string `json:"claims,omitempty"`
+	MFA       bool                `json:"mfa,omitempty"` // stated in the token
+	ACR       string              `json:"acr,omitempty"`
+	AuthAge   string              `json:"auth_age,omitempty"` // 1h; empty: nobody says when the login was
+	Binding   string              `json:"binding,omitempty"`
+}
+
+// Described reports whether more than the principal is said.
+func (s Subject) Described() bool {
+	return len(s.Groups) > 0 || len(s.Claims) > 0 || s.MFA || s.ACR != "" || s.AuthAge != "" || s.Binding != ""
 }
 
 // Answer is the decision on a Question.
 type Answer struct {
+	Principal       string      `json:"principal"`
 	Allow           bool        `json:"allow"`
 	Reason          string      `json:"reason"`
 	Message         string      `json:"message,omitempty"`
 	Grant           string      `json:"grant,omitempty"`
+	Group           string      `json:"group,omitempty"`     // by which the grant applies
+	Closest         string      `json:"closest,omitempty"`   // of a denial: the grant that came closest
+	Shortfall       string      `json:"shortfall,omitempty"` // and what it lacked, in words
 	Revision        string      `json:"revision"`
 	Priority        int         `json:"priority,omitempty"`
 	Until           *time.Time  `json:"until,omitempty"`
@@ -126,8 +151,10 @@ type Limits struct {
 
 // GrantStep says how one grant fared.
 type GrantStep struct {
-	Grant  string `json:"grant"`
-	Result string `json:"result"` // allowed, or the reason it did not
+	Grant  string   `json:"grant"`
+	Line   int      `json:"line"`
+	Result string   `json:"result"`          // allowed, or the reason it did not
+	Lacks  []string `json:"lacks,omitempty"` // each thing that keeps it from allowing, in words
 }
 
 // Status is the relay as its operator or a principal sees it.

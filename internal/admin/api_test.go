@@ -116,7 +116,7 @@ func TestBothEndsSpeakTheSameDocuments(t *testing.T) {
 	check(t, "resources", ResourceList{Resources: []Resource{{Name: "phi3"}}})(user.Resources(ctx))
 	check(t, "status", Status{Relay: "r"})(user.Status(ctx))
 	check(t, "explain", Answer{Allow: true, Reason: "allowed"})(user.Explain(ctx, Question{Resource: "phi3", Action: "chat", Model: "m"}))
-	if b.last != "{Resource:phi3 Action:chat Model:m}" {
+	if b.last != "{Who:<nil> Resource:phi3 Action:chat Model:m Egress:false Media:[] Via:}" {
 		t.Error(b.last)
 	}
 	check(t, "admin status", Status{Audit: "ok"})(operator.AdminStatus(ctx))

@@ -101,55 +101,6 @@ func (a *userAPI) Status(context.Context) (admin.Status, error) {
 	return st, nil
 }
 
-func (a *userAPI) Explain(ctx context.Context, q admin.Question) (admin.Answer, error) {
-	if q.Action != "" && !policy.IsAction(q.Action) {
-		return admin.Answer{}, badRequest(fmt.Sprintf("action: %q is not one of %v", q.Action, policy.Actions()))
-	}
-	// An explanation is evaluated anew each time, where decisions wait for their
-	// turn: one at a time, and not for everybody at once.
-	select {
-	case a.relay.explaining <- struct{}{}:
-		defer func() { <-a.relay.explaining }()
-	default:
-		return admin.Answer{}, &admin.Error{Status: http.StatusTooManyRequests, Code: tunnel.CodeOverloaded.String(), Message: "the relay is explaining something to somebody else", Hint: "try again in a moment"}
-	}
-	return a.relay.explain(ctx, a.session.identity(), q), nil
-}
-
-// explain decides a question and says how each grant that names the principal
-// fared. Names of grants that are about others stay hidden.
-func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question) admin.Answer {
-	res, known := r.agents.find(q.Resource)
-	if !known {
-		res = admin.JoinResource{Name: q.Resource, Kind: guard.KindModel}
-	}
-	action := q.Action
-	if action == "" {
-		action = policy.ActionAny
-	}
-	x := r.policy.Explain(ctx, policy.Input{
-		Principal: id.policy, Resource: policyResource(res), Action: action, Model: q.Model, Via: "tunnel", Now: r.now(),
-	})
-	d := x.Decision
-	answer := admin.Answer{
-		Allow: d.Allow && known, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision, Priority: d.Priority,
-		Limits: apiLimits(d.Limits), MaxOutputTokens: d.MaxOutputTokens(),
-	}
-	if d.Allow && !known {
-		answer.Reason, answer.Message, answer.Grant = reasonUnknown, "no agent is enrolled for a resource of this name", ""
-	}
-	answer.StepUp = r.stepUpOf(id, d.StepUp)
-	if !d.Until.IsZero() {
-		answer.Until = &d.Until
-	}
-	for _, g := range x.Grants {
-		if len(g.To) > 0 {
-			answer.Considered = append(answer.Considered, admin.GrantStep{Grant: g.Name, Result: g.Verdict()})
-		}
-	}
-	return answer
-}
-
 // apiLimits are limits in the words of the API.
 func apiLimits(all []policy.Limits) []admin.Limits {
 	var out []admin.Limits

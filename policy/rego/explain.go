@@ -61,6 +61,9 @@ func (l *loaded) rows(v ast.Value, q question, d policy.Decision) ([]policy.Expl
 			}
 		}
 		row.Allows = holds(finding, "principal") && row.Resource && row.Model && row.Action && row.Egress && row.Media && row.Keys && len(row.Unmet) == 0
+		if !row.Allows {
+			row.Lacks = lacks(grant, row, q)
+		}
 		row.Decides = row.Allows && d.Allow && !l.replaced && d.Grant == grant.Name
 		rows[i] = row
 	}

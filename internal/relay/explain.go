@@ -1,0 +1,129 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"iap/internal/admin"
+	"iap/internal/audit"
+	"iap/internal/guard"
+	"iap/policy"
+	"iap/tunnel"
+)
+
+// Explain says how the policy decides a question and why. About others only
+// administrators may ask, and that they did is recorded.
+func (a *userAPI) Explain(ctx context.Context, q admin.Question) (admin.Answer, error) {
+	if q.Action != "" && !policy.IsAction(q.Action) {
+		return admin.Answer{}, badRequest(fmt.Sprintf("action: %q is not one of %v", q.Action, policy.Actions()))
+	}
+	if q.Via != "" && !slices.Contains([]string{policy.ViaTunnel, policy.ViaBearer, policy.ViaKey}, q.Via) {
+		return admin.Answer{}, badRequest(fmt.Sprintf("via: %q is not one of tunnel, bearer, key", q.Via))
+	}
+	who, isAdmin := a.session.identity(), a.relay.policy.IsAdmin(a.session.identity().policy)
+	if q.Who != nil {
+		if !isAdmin {
+			return admin.Answer{}, &admin.Error{Status: http.StatusForbidden, Code: "forbidden", Message: "only administrators may ask about others", Hint: "iapctl policy explain me RESOURCE ACTION"}
+		}
+		var err error
+		if who, err = a.relay.subjectOf(*q.Who); err != nil {
+			return admin.Answer{}, err
+		}
+		e := audit.Event{
+			Kind: audit.KindAdmin, Principal: a.session.identity().id(), Via: policy.ViaTunnel, Session: a.session.tunnel.ID(),
+			Action: "iap:policy.explain", Detail: map[string]string{"target": who.policy.ID()},
+		}
+		if a.relay.audit.Record(ctx, e) != nil {
+			return admin.Answer{}, auditUnavailable()
+		}
+	}
+	// An explanation is evaluated anew each time, where decisions wait for their
+	// turn: one at a time, and not for everybody at once.
+	select {
+	case a.relay.explaining <- struct{}{}:
+		defer func() { <-a.relay.explaining }()
+	default:
+		return admin.Answer{}, &admin.Error{Status: http.StatusTooManyRequests, Code: tunnel.CodeOverloaded.String(), Message: "the relay is explaining something to somebody else", Hint: "try again in a moment"}
+	}
+	return a.relay.explain(ctx, who, q, isAdmin), nil
+}
+
+// explain decides a question and says how each grant that names the principal
+// fared. Grants that are about others are shown to administrators alone.
+func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question, isAdmin bool) admin.Answer {
+	res, known := r.agents.find(q.Resource)
+	if !known {
+		res = admin.JoinResource{Name: q.Resource, Kind: guard.KindModel}
+	}
+	in := policy.Input{
+		Principal: id.policy, Resource: policyResource(res), Action: q.Action, Model: q.Model, Egress: q.Egress, Media: q.Media, Via: q.Via, Now: r.now(),
+	}
+	setDefault(&in.Action, policy.ActionAny)
+	setDefault(&in.Via, policy.ViaTunnel)
+	x := r.policy.Explain(ctx, in)
+	d := x.Decision
+	answer := admin.Answer{
+		Principal: id.policy.ID(),
+		Allow:     d.Allow && known, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Group: d.Group, Revision: d.Revision, Priority: d.Priority,
+		Limits: apiLimits(d.Limits), MaxOutputTokens: d.MaxOutputTokens(), StepUp: r.stepUpOf(id, d.StepUp),
+	}
+	if d.Allow && !known {
+		answer.Reason, answer.Message, answer.Grant = reasonUnknown, "no agent is enrolled for a resource of this name", ""
+	}
+	if !d.Until.IsZero() {
+		answer.Until = &d.Until
+	}
+	for _, g := range x.Grants {
+		if len(g.To) > 0 {
+			answer.Considered = append(answer.Considered, admin.GrantStep{Grant: g.Name, Line: g.Line, Result: g.Verdict(), Lacks: g.Lacks})
+		}
+	}
+	if near := x.Closest(); near != nil && !d.Allow && (isAdmin || len(near.To) > 0) {
+		answer.Closest, answer.Shortfall = near.Name, near.Shortfall()
+	}
+	return answer
+}
+
+// subjectOf is whom an administrator asks about: somebody as described, or, where
+// nothing is described, as the latest of the principal's live sessions has it.
+func (r *Relay) subjectOf(who admin.Subject) (*identity, error) {
+	id := who.Principal
+	if id == "" && len(who.Groups) > 0 { // somebody in that group
+		issuer, _, _ := strings.Cut(who.Groups[0], "/")
+		id = issuer + "/" + nobody
+	}
+	if !r.isPrincipal(id) {
+		return nil, badRequest(fmt.Sprintf("principal %q is not of the form ISSUER/SUBJECT with an issuer of relay.yaml", id))
+	}
+	if !who.Described() {
+		live := r.sessions.all(func(s *session) bool { return s.identity().agent == nil && s.identity().id() == id })
+		if len(live) > 0 {
+			return live[len(live)-1].identity(), nil
+		}
+	}
+	issuer, subject, _ := strings.Cut(id, "/")
+	p := policy.Principal{
+		Issuer: issuer, Subject: subject, Claims: who.Claims, ACR: who.ACR, Binding: who.Binding,
+		Workload: slices.ContainsFunc(r.cfg.Issuers, func(i IssuerConfig) bool { return i.Name == issuer && i.Workload }),
+	}
+	for _, group := range who.Groups {
+		p.Groups = append(p.Groups, strings.TrimPrefix(group, issuer+"/"))
+	}
+	if who.MFA {
+		p.MFA, p.MFASource = true, policy.MFASourceAMR
+	}
+	if who.AuthAge != "" {
+		age, err := policy.ParseDuration(who.AuthAge)
+		if err != nil {
+			return nil, badRequest("auth_age: " + err.Error())
+		}
+		p.AuthTime = r.now().Add(-age)
+	}
+	return &identity{policy: p}, nil
+}
+
+// nobody is the subject of whoever is only described.
+const nobody = "(somebody)"

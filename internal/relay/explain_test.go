@@ -1,0 +1,64 @@
+package relay
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"iap/internal/admin"
+	"iap/internal/audit"
+	"iap/tunnel"
+)
+
+func TestExplainSaysWhatTheClosestGrantLacked(t *testing.T) {
+	m := newModelServer(t, func(w http.ResponseWriter, _ *http.Request) { completion(w, "x") })
+	s := newSystem(t, twoTeams)
+	s.startAgent(served{"phi3", "model", m.URL}, served{"secret", "model", m.URL})
+	me := api(t, s.user(nil).open(tunnel.Interactive))
+	a, err := me.Explain(within(t), admin.Question{Resource: "phi3", Action: "embed", Model: "phi3:latest"})
+	must(t, err)
+	if a.Allow || a.Closest != "engineers-phi3" || !strings.HasPrefix(a.Shortfall, "grant engineers-phi3 would allow it but for: action embed is not among chat") {
+		t.Errorf("%+v", a)
+	}
+	stranger := api(t, s.user(map[string]any{"sub": "mallory", "groups": []string{"guests"}}).open(tunnel.Interactive))
+	a, err = stranger.Explain(within(t), admin.Question{Resource: "phi3", Action: "chat"})
+	must(t, err)
+	if a.Closest != "" || a.Shortfall != "" {
+		t.Errorf("a stranger reads of a grant: %+v", a)
+	}
+	if _, err = me.Explain(within(t), admin.Question{Resource: "phi3", Who: &admin.Subject{Principal: "corp/mallory"}}); refusalOf(err) != "forbidden" {
+		t.Errorf("anybody may ask about others: %v", err)
+	}
+}
+
+func TestAdministratorsAskAboutOthersAndItIsRecorded(t *testing.T) {
+	m := newModelServer(t, func(w http.ResponseWriter, _ *http.Request) { completion(w, "x") })
+	s := newSystem(t, twoTeams)
+	s.startAgent(served{"phi3", "model", m.URL})
+	root := api(t, s.user(map[string]any{"sub": "root", "groups": []string{}}).open(tunnel.Interactive))
+	_ = s.user(map[string]any{"sub": "eve", "groups": []string{"ml-eng"}}).open(tunnel.Interactive)
+	for name, test := range map[string]struct {
+		who     admin.Subject
+		allow   bool
+		closest string
+	}{
+		"by a live session":      {admin.Subject{Principal: "corp/eve"}, true, ""},
+		"nothing is known":       {admin.Subject{Principal: "corp/ann"}, false, "engineers-phi3"},
+		"described":              {admin.Subject{Principal: "corp/ann", Groups: []string{"corp/ml-eng"}}, true, ""},
+		"somebody in a group":    {admin.Subject{Groups: []string{"corp/ml-eng"}, MFA: true, AuthAge: "1h"}, true, ""},
+		"description over facts": {admin.Subject{Principal: "corp/eve", Groups: []string{"corp/guests"}}, false, "engineers-phi3"},
+	} {
+		a, err := root.Explain(within(t), admin.Question{Resource: "phi3", Action: "chat", Model: "phi3:latest", Who: &test.who})
+		if err != nil || a.Allow != test.allow || a.Closest != test.closest {
+			t.Errorf("%s: %+v, %v", name, a, err)
+		}
+	}
+	for _, bad := range []admin.Subject{{}, {Principal: "nix/ann"}, {Principal: "corp/"}, {Principal: "corp/a", AuthAge: "soon"}} {
+		if _, err := root.Explain(within(t), admin.Question{Resource: "phi3", Who: &bad}); refusalOf(err) != "bad_request" {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	if n := len(s.events(func(e audit.Event) bool { return e.Kind == audit.KindAdmin && e.Action == "iap:policy.explain" })); n != 5 {
+		t.Errorf("%d of 5 questions are recorded", n)
+	}
+}

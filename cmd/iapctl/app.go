@@ -120,7 +120,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.caFile, "ca-file", "", "PEM `file` with the authority of the relay's certificate")
 	root.AddCommand(
 		a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.authCommand(), a.profileCommand(),
-		a.resourcesCommand(), a.connectCommand(), a.disconnectCommand(), a.envCommand(), a.chatCommand(),
+		a.resourcesCommand(), a.connectCommand(), a.disconnectCommand(), a.envCommand(), a.configureCommand(), a.chatCommand(),
 		a.statusCommand(), a.keysCommand(), a.policyCommand(), a.completionCommand(root), a.versionCommand(),
 	)
 	root.SetHelpFunc(helpFunc(root.HelpFunc()))

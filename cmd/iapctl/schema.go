@@ -162,6 +162,17 @@ type envDocument struct {
 	Variables map[string]string `json:"variables"`
 }
 
+// configureDocument: configure.
+type configureDocument struct {
+	Schema   string `json:"schema"`
+	Tool     string `json:"tool"`
+	Resource string `json:"resource"`
+	File     string `json:"file"`
+	Changed  bool   `json:"changed"` // the file differs, or would
+	Written  bool   `json:"written"`
+	Backup   string `json:"backup,omitempty"` // the file as it was
+}
+
 // chatDocument: chat with a prompt, once the answer is complete.
 type chatDocument struct {
 	Schema   string `json:"schema"`

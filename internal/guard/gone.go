@@ -52,6 +52,9 @@ func (x *exchange) modelsThere(ctx context.Context) []string {
 			there = append(there, "…")
 			break
 		}
+		if model == x.class.Model {
+			continue // its agent has not noticed yet
+		}
 		q := x.questions[0]
 		q.Action, q.Model, q.Media = ActionReach, model, nil
 		if !x.guard.Decide(ctx, q).Allow {

@@ -227,7 +227,7 @@ func TestTheTimeToTheFirstTokenIsNotTheQueues(t *testing.T) {
 
 func TestAModelThatIsGoneIsAnsweredWithWhatIsThere(t *testing.T) {
 	f := newFixture(t, func(f *fixture) {
-		f.resource.Models = []string{"secret:latest", "phi4:14b", "llama3:latest"}
+		f.resource.Models = []string{"secret:latest", "phi3:latest", "phi4:14b", "llama3:latest"}
 		f.resource.Aliases = map[string]string{"default": "phi4:14b", "hidden": "secret:latest"}
 		f.guard.Decide = func(_ context.Context, q Question) Decision {
 			return Decision{Allow: !strings.HasPrefix(q.Model, "secret")}

@@ -2,12 +2,11 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X iap/internal/version.number=$(VERSION)
 STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
-FUZZTIME ?= 5m
 
-.PHONY: help build test demo lint cross bench fuzz deps clean
+.PHONY: help build test test-real demo lint cross bench fuzz deps
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 build: ## build iapctl, iap-agent and iap-relay into bin/, static
 	$(STATIC) -o bin/ ./cmd/...
@@ -18,6 +17,9 @@ test: deps ## run every test with the race detector, fuzz briefly, prove that th
 	FUZZTIME=2000x .ci/fuzz
 	$(GO) test -race -timeout 12m ./...
 
+test-real: deps ## test against a real Ollama, built once from its Go module (OLLAMA=path: one of your own)
+	OLLAMA="$${OLLAMA:-$$(.ci/ollama)}" $(GO) test -tags real -count 1 -timeout 10m -run '^TestReal' ./internal/e2e
+
 demo: build ## run everything on loopback and stream one answer (MODEL_URL=http://127.0.0.1:11434 for your own model server)
 	bin/iap-relay dev --demo $(if $(MODEL_URL),--model-url '$(MODEL_URL)')
 
@@ -26,15 +28,13 @@ lint: ## gofumpt and staticcheck
 	$(GO) tool staticcheck ./...
 
 cross: ## compile for linux/arm64, darwin/arm64 and windows/amd64
-	GOOS=linux   GOARCH=arm64 $(STATIC) -o /dev/null ./cmd/...
-	GOOS=darwin  GOARCH=arm64 $(STATIC) -o /dev/null ./cmd/...
-	GOOS=windows GOARCH=amd64 $(STATIC) -o /dev/null ./cmd/...
+	set -e; for p in linux/arm64 darwin/arm64 windows/amd64; do GOOS=$${p%/*} GOARCH=$${p#*/} $(STATIC) -o /dev/null ./cmd/...; done
 
 bench: build ## measure the tunnel against no tunnel, in turn, and print the ratios (BENCH=quick for a short run)
 	$(GO) run ./internal/bench/cmd/tunnelbench -bin bin $(if $(BENCH),-$(BENCH))
 
 fuzz: ## fuzz every parser a stranger can reach, FUZZTIME each
-	FUZZTIME=$(FUZZTIME) .ci/fuzz
+	FUZZTIME=$(or $(FUZZTIME),5m) .ci/fuzz
 
 deps: ## install what the tests need from Debian (a C compiler for the race detector, Redis)
 	@.ci/deps

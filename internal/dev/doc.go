@@ -22,7 +22,8 @@
 //
 // Model answers with sentences of a word-level n-gram model with back-off, learnt at the first request from a text that is compiled in. Its
 // tokens are words and punctuation marks (Tokens), so usage numbers can be checked by hand. It speaks
-// OpenAI's and Ollama's protocols, plain and streamed. ignore_eos, as vLLM and llama.cpp have it, makes an answer run to its token limit.
+// OpenAI's protocols (chat, completions, responses, embeddings), Anthropic's messages and Ollama's own, plain and streamed,
+// each with its usage numbers, and stops as soon as its client leaves. ignore_eos, as vLLM and llama.cpp have it, makes an answer run to its token limit.
 //
 // # The certificates
 //

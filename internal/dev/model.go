@@ -61,11 +61,13 @@ func Model(o ModelOptions) *DemoModel {
 	}
 	m.mux = http.NewServeMux()
 	m.routeOpenAI()
+	m.mux.HandleFunc("POST /v1/responses", m.respondOpenAI)
+	m.mux.HandleFunc("POST /v1/messages", m.messageAnthropic)
 	m.routeOllama()
 	return m
 }
 
-// ServeHTTP serves both protocols.
+// ServeHTTP serves all protocols.
 func (m *DemoModel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxModelBody)
 	m.mux.ServeHTTP(w, r)

@@ -28,6 +28,7 @@ func (m *DemoModel) routeOllama() {
 	m.mux.HandleFunc("POST /api/chat", m.chatOllama)
 	m.mux.HandleFunc("POST /api/generate", m.generateOllama)
 	m.mux.HandleFunc("POST /api/embed", m.embedOllama)
+	m.mux.HandleFunc("POST /api/embeddings", m.embedOneOllama)
 	m.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "404 page not found", http.StatusNotFound)
 	})
@@ -99,6 +100,7 @@ type ollamaRequest struct {
 	Prompt   string    `json:"prompt"`
 	System   string    `json:"system"`
 	Stream   *bool     `json:"stream"`
+	Keep     any       `json:"keep_alive"`
 	Options  struct {
 		NumPredict  *int     `json:"num_predict"`
 		Temperature *float64 `json:"temperature"`
@@ -161,6 +163,9 @@ func (m *DemoModel) answerOllama(w http.ResponseWriter, r *http.Request, in olla
 	if load {
 		last := record("")
 		last["done"], last["done_reason"] = true, "load"
+		if in.Keep == 0.0 || in.Keep == "0" || in.Keep == "0s" {
+			last["done_reason"] = "unload"
+		}
 		writeJSON(w, http.StatusOK, last)
 		return
 	}
@@ -221,4 +226,18 @@ func (m *DemoModel) embedOllama(w http.ResponseWriter, r *http.Request) {
 		"model": in.Model, "embeddings": vectors, "total_duration": time.Since(begun).Nanoseconds(),
 		"load_duration": 0, "prompt_eval_count": count,
 	})
+}
+
+// embedOneOllama is the older form, which tells no numbers.
+func (m *DemoModel) embedOneOllama(w http.ResponseWriter, r *http.Request) {
+	var in struct{ Model, Prompt string }
+	if status, err := readJSON(r, &in); err != nil {
+		ollamaError(w, status, err.Error())
+		return
+	}
+	if !m.knows(in.Model) {
+		ollamaNotFound(w, in.Model)
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"embedding": m.learn().embed(in.Prompt, defaultDimensions)})
 }

@@ -63,7 +63,9 @@ func (p *parts) UnmarshalJSON(data []byte) error {
 	}
 	var all []string
 	for _, part := range list {
-		if part.Type != "text" {
+		switch part.Type {
+		case "text", "input_text", "output_text":
+		default:
 			return fmt.Errorf("this model reads text only, not %q", part.Type)
 		}
 		all = append(all, part.Text)

@@ -53,6 +53,11 @@ func (e *eventWriter) event(v any) error {
 	return e.write("data: " + string(mustJSON(v)) + "\n\n")
 }
 
+// named writes an event that has a name beside its data.
+func (e *eventWriter) named(name string, v any) error {
+	return e.write("event: " + name + "\ndata: " + string(mustJSON(v)) + "\n\n")
+}
+
 func (e *eventWriter) done() error { return e.write("data: [DONE]\n\n") }
 
 // line writes one record of an NDJSON stream.

@@ -58,6 +58,7 @@ var owners = []struct{ dependency, owner, reason string }{
 	{"modernc.org/sqlite", "internal/state", "one contract, one conformance suite"},
 	{"github.com/zitadel/oidc/v3", "internal/dev", "a provider for development alone"},
 	{"github.com/charmbracelet/lipgloss", "cmd/iapctl", "one renderer"},
+	{"github.com/klauspost/compress", "internal/modelapi", "what unfolds is bounded in one place"},
 }
 
 // unlinked lists what a binary must not contain, directly or not.

@@ -2,6 +2,8 @@ package modelapi
 
 import (
 	"bytes"
+	"mime"
+	"mime/multipart"
 	"slices"
 	"strings"
 	"testing"
@@ -68,11 +70,32 @@ func FuzzForm(f *testing.F) {
 	f.Add("llama-swap", "", formKind, testForm("x", textPart("include[]", ""), textPart("model", "m"), strings.Replace(soundPart, "speech", "a;b", 1)))
 	f.Add("sglang", "a", formKind, bytes.Replace(whole, []byte("\r\n\r\n"), []byte("\r\nX: y\r\n\r\n"), 1))
 	f.Fuzz(func(t *testing.T, server, only, kind string, body []byte) {
-		checkFixpoint(t, Input{
+		in := Input{
 			Server: server, Only: only, Method: "POST", Path: "/v1/audio/transcriptions", ContentType: kind, Body: body,
 			Aliases: map[string]string{"Whisper": "other", "a": "Whisper"},
-		})
+		}
+		checkFixpoint(t, in)
+		if c, err := Default().Classify(in); err == nil && c.Action != Unknown {
+			checkOtherReader(t, c)
+		}
 	})
+}
+
+// checkOtherReader reads a canonical form with a parser that is not ours.
+func checkOtherReader(t *testing.T, c Class) {
+	t.Helper()
+	_, parameters, err := mime.ParseMediaType(c.ContentType)
+	if err != nil {
+		t.Fatalf("%q: %v", c.ContentType, err)
+	}
+	form, err := multipart.NewReader(bytes.NewReader(c.Body), parameters["boundary"]).ReadForm(MaxBody)
+	if err != nil {
+		t.Fatalf("%q: %v", c.Body, err)
+	}
+	defer func() { _ = form.RemoveAll() }()
+	if models := form.Value["model"]; len(models) != 1 || c.Model != models[0] || len(form.File) != 1 || len(form.File["file"]) != 1 {
+		t.Fatalf("decided on %q, and another parser reads %q, %d files: %q", c.Model, models, len(form.File), c.Body)
+	}
 }
 
 // FuzzEncoded: what a compressed body unfolds to is bounded, and forwarded as it was read.
@@ -163,5 +186,17 @@ func BenchmarkClassifyChat(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func BenchmarkClassifyForm(b *testing.B) {
+	sound := strings.Replace(soundPart, "RIFF", strings.Repeat("RIFFdata", 128<<10), 1)
+	in := formInput("vllm", formKind, testForm("x", textPart("model", "whisper"), sound))
+	b.SetBytes(int64(len(in.Body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Default().Classify(in); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,11 +72,18 @@ func kindText(r admin.Resource) string {
 	return clean(r.Kind)
 }
 
-// offers says what a resource allows, its models on a line of their own.
+// offers says what a resource allows: the actions of each grant with its limits, then the models on a line of their own.
 func offers(r admin.Resource) string {
-	text := strings.Join(cleanEach(r.Actions), ", ")
-	if len(r.Models) == 0 {
-		return text
+	var lines []string
+	for _, u := range r.Uses {
+		line := strings.Join(cleanEach(u.Actions), ", ")
+		for _, l := range u.Limits {
+			line += "\n  at most " + clean(l.Text)
+		}
+		lines = append(lines, line)
+	}
+	if len(lines) == 0 { // a relay that does not tell them apart
+		lines = append(lines, strings.Join(cleanEach(r.Actions), ", "))
 	}
 	models := cleanEach(r.Models)
 	more := ""
@@ -83,5 +91,15 @@ func offers(r admin.Resource) string {
 		more = fmt.Sprintf(" and %d more", len(models)-shownModels)
 		models = models[:shownModels]
 	}
-	return text + "\nwith " + strings.Join(models, ", ") + more
+	if len(models) > 0 {
+		lines = append(lines, "with "+strings.Join(models, ", ")+more)
+	}
+	var aliases []string
+	for alias, model := range r.Aliases {
+		aliases = append(aliases, clean(alias)+" = "+clean(model))
+	}
+	if slices.Sort(aliases); len(aliases) > 0 {
+		lines = append(lines, strings.Join(aliases, ", "))
+	}
+	return strings.Join(lines, "\n")
 }

@@ -79,10 +79,22 @@ type Resource struct {
 	Actions []string          `json:"actions"`
 	Models  []string          `json:"models,omitempty"` // those the agent announced and the principal may use
 	Grant   string            `json:"grant,omitempty"`
+	// Aliases are other names of those models, by alias.
+	Aliases map[string]string `json:"aliases,omitempty"`
+	// Uses are the actions by the grant that decides on each, with its limits.
+	Uses []Use `json:"uses,omitempty"`
 	// Of a resource that only a fresh login would let the principal use: why, and which one.
 	Reason  string  `json:"reason,omitempty"`
 	Message string  `json:"message,omitempty"`
 	StepUp  *StepUp `json:"step_up,omitempty"`
+}
+
+// Use is what one grant lets the principal do on a resource.
+type Use struct {
+	Grant   string   `json:"grant"`
+	Actions []string `json:"actions"`
+	Limits  []Limits `json:"limits,omitempty"`      // all hold at once
+	KeyTTL  int64    `json:"key_seconds,omitempty"` // how long a key for these may live; 0: none may
 }
 
 // ResourceList answers GET /v1/resources.

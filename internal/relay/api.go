@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"iap/internal/admin"
 	"iap/internal/audit"
@@ -68,8 +69,9 @@ func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
 			if (action == policy.ActionConnect) == (res.Kind == guard.KindModel) {
 				continue // connect belongs to tcp and http alone, all others to models
 			}
-			if a.mayAct(ctx, policyResource(res), action, announced.Models) {
+			if d := a.mayAct(ctx, policyResource(res), action, announced.Models); d.Allow {
 				one.Actions = append(one.Actions, action)
+				one.Uses = addUse(one.Uses, action, d)
 			}
 		}
 		for _, model := range announced.Models {
@@ -77,20 +79,46 @@ func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
 				one.Models = append(one.Models, model)
 			}
 		}
+		one.Aliases = aliasesOf(announced.Aliases, one.Models)
 		list.Resources = append(list.Resources, one)
 	}
 	return list, nil
 }
 
-// mayAct reports whether the principal may do the action on the resource, with
-// any of its models: most grants name models.
-func (a *userAPI) mayAct(ctx context.Context, res policy.Resource, action string, models []string) bool {
+// mayAct is the decision by which the principal may do the action on the
+// resource, with any of its models: most grants name models.
+func (a *userAPI) mayAct(ctx context.Context, res policy.Resource, action string, models []string) policy.Decision {
 	for _, model := range append([]string{""}, models...) {
-		if a.relay.ask(ctx, a.session.identity(), policy.Input{Resource: res, Action: action, Model: model, Via: "tunnel"}).Allow {
-			return true
+		if d := a.relay.ask(ctx, a.session.identity(), policy.Input{Resource: res, Action: action, Model: model, Via: "tunnel"}); d.Allow {
+			return d
 		}
 	}
-	return false
+	return policy.Decision{}
+}
+
+// addUse puts an action under the grant that decides on it.
+func addUse(all []admin.Use, action string, d policy.Decision) []admin.Use {
+	i := slices.IndexFunc(all, func(u admin.Use) bool { return u.Grant == d.Grant })
+	if i < 0 {
+		i = len(all)
+		all = append(all, admin.Use{Grant: d.Grant, Limits: apiLimits(d.Limits), KeyTTL: int64(d.Keys.MaxTTL / time.Second)})
+	}
+	all[i].Actions = append(all[i].Actions, action)
+	return all
+}
+
+// aliasesOf are the aliases of models that the principal may use.
+func aliasesOf(all map[string]string, models []string) map[string]string {
+	var visible map[string]string
+	for alias, model := range all {
+		if slices.Contains(models, model) {
+			if visible == nil {
+				visible = map[string]string{}
+			}
+			visible[alias] = model
+		}
+	}
+	return visible
 }
 
 // Status shows the principal its own sessions.

@@ -95,6 +95,9 @@ func TestResourcesShowWhatThePrincipalMayUse(t *testing.T) {
 	if r.Name != "phi3" || !r.Online || r.Agents != 1 || strings.Join(r.Actions, " ") != "chat list-models" || len(r.Models) != 1 || !strings.HasPrefix(r.Models[0], "phi3") {
 		t.Errorf("%+v", r)
 	}
+	if len(r.Uses) != 1 || r.Uses[0].Grant != "engineers-phi3" || len(r.Uses[0].Actions) != 2 || len(r.Uses[0].Limits) != 1 || r.Uses[0].Limits[0].MaxOutputTokens != 512 {
+		t.Errorf("%+v", r.Uses)
+	}
 	list, err = api(t, s.user(map[string]any{"sub": "mallory", "groups": []string{"guests"}}).open(tunnel.Interactive)).Resources(within(t))
 	must(t, err)
 	if list.Resources == nil || len(list.Resources) != 0 {

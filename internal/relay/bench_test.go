@@ -24,13 +24,13 @@ func grants200() string {
 	return b.String()
 }
 
-// nobody counts what is written and keeps nothing.
-type nobody struct{ header http.Header }
+// unkept counts what is written and keeps nothing.
+type unkept struct{ header http.Header }
 
-func (w *nobody) Header() http.Header         { return w.header }
-func (w *nobody) WriteHeader(int)             {}
-func (w *nobody) Write(p []byte) (int, error) { return len(p), nil }
-func (w *nobody) FlushError() error           { return nil }
+func (w *unkept) Header() http.Header         { return w.header }
+func (w *unkept) WriteHeader(int)             {}
+func (w *unkept) Write(p []byte) (int, error) { return len(p), nil }
+func (w *unkept) FlushError() error           { return nil }
 
 // BenchmarkChat4KiB is what a chat of 4 KiB costs from its arrival to the bytes that go upstream, with 200 grants:
 // classified, decided, its body rewritten. Network, limits and the audit's disk are left out. Where the decision is
@@ -59,7 +59,7 @@ func BenchmarkChat4KiB(b *testing.B) {
 		r, err := http.NewRequest(http.MethodPost, "http://x/v1/chat/completions", io.NopCloser(strings.NewReader(body)))
 		must(b, err)
 		r.RequestURI, r.ContentLength, r.Header = "/v1/chat/completions", int64(len(body)), http.Header{"Content-Type": {"application/json"}}
-		h.ServeHTTP(&nobody{http.Header{}}, r)
+		h.ServeHTTP(&unkept{http.Header{}}, r)
 	}
 	b.Run("warm", func(b *testing.B) {
 		b.ReportAllocs()

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
@@ -39,7 +40,7 @@ func startOllama(t *testing.T) *ollama {
 		t.Fatal("OLLAMA names no program: run make test-real, which builds one, or set it to the path of an ollama")
 	}
 	dir, address := shortDir(t), freeAddress(t)
-	start(t, append(baseEnv(dir), "OLLAMA_HOST="+address, "OLLAMA_MODELS="+dir+"/models", "OLLAMA_CONTEXT_LENGTH=256"), binary, "serve")
+	start(t, append(baseEnv(dir), "OLLAMA_HOST="+address, "OLLAMA_MODELS="+dir+"/models", "OLLAMA_CONTEXT_LENGTH=256", "OLLAMA_NUM_PARALLEL=1"), binary, "serve")
 	o := &ollama{t: t, caller: newCaller(t, "http://"+address)}
 	eventually(t, "Ollama answers", func() bool {
 		got, err := o.tryAsk("GET", "/api/version", "")
@@ -107,6 +108,7 @@ func TestRealOllamaIsUsedAndNotManaged(t *testing.T) {
 
 	t.Run("what is granted works and is counted as Ollama counts", func(t *testing.T) { useOllama(t, s, web) })
 	t.Run("usage is counted though nobody asked to see it", func(t *testing.T) { countHidden(t, s, web, o) })
+	t.Run("what was left is charged and ends in Ollama", func(t *testing.T) { leaveOllama(t, s, web, o) })
 	t.Run("lists tell of granted models only", func(t *testing.T) { listOllama(t, web, o) })
 	t.Run("what is not granted never happens", func(t *testing.T) { manageOllama(t, web, o) })
 }
@@ -161,6 +163,34 @@ func countHidden(t *testing.T, s *system, web *caller, o *ollama) {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
 	checkCounted(t, s, got, in, out)
+}
+
+// leaveOllama asks for more than could come within a test's patience, and goes away.
+func leaveOllama(t *testing.T, s *system, web *caller, o *ollama) {
+	const enough = 3
+	ctx, leave := limited(t)
+	defer leave()
+	response, err := web.do(ctx, "POST", "/api/generate", `{"model":"tiny","prompt":"sail the sea","options":{"num_predict":100000000}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	for range enough {
+		if !lines.Scan() {
+			t.Fatalf("the answer broke off: %d, %v", response.StatusCode, lines.Err())
+		}
+	}
+	leave()
+	id := response.Header.Get("X-Request-Id")
+	e := s.awaitRecord("the outcome of "+id, func(e audit.Event) bool { return e.Kind == audit.KindOutcome && e.Request == id })
+	if e.Ended != "client_gone" || e.Usage != "deltas" || e.TokensOut < enough {
+		t.Errorf("the log says %d tokens by %q, %s", e.TokensOut, e.Usage, e.Ended)
+	}
+	// Ollama answers one at a time.
+	if got := o.ask("POST", "/api/generate", `{"model":"tiny","prompt":"sail on","stream":false}`); got.status != http.StatusOK {
+		t.Errorf("Ollama is still busy: %d %s", got.status, got.body)
+	}
 }
 
 func listOllama(t *testing.T, web *caller, o *ollama) {

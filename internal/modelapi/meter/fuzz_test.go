@@ -69,7 +69,7 @@ func FuzzSSE(f *testing.F) {
 		if len(body) > maxHeld {
 			return
 		}
-		checkCuts(t, modelapi.Class{Action: modelapi.Chat, Framing: modelapi.SSE, Hands: "response"}, string(body), seed)
+		checkCuts(t, modelapi.Class{Action: modelapi.Chat, Framing: modelapi.SSE, Hands: modelapi.IDResponse}, string(body), seed)
 		got := checkCuts(t, hidden, string(body), seed)
 		for _, e := range eventsOf(string(body)) {
 			if strings.Contains(e.data, "usage") && (!jsontext.Value(e.data).IsValid() || strings.Contains(e.data, `\`)) {
@@ -97,7 +97,7 @@ func FuzzPlain(f *testing.F) {
 		if len(body) > maxHeld {
 			return
 		}
-		for _, hands := range []string{"", "response", "session"} {
+		for _, hands := range []string{"", modelapi.IDResponse, modelapi.IDSession} {
 			for _, action := range []modelapi.Action{modelapi.Chat, modelapi.Embed} {
 				c := modelapi.Class{Action: action, Framing: modelapi.JSON, Hands: hands}
 				got := checkCuts(t, c, string(body), seed)

@@ -122,9 +122,9 @@ func TestAnEventTooLargeToHoldIsPassedOn(t *testing.T) {
 }
 
 func TestNoByteOfAnIDLeavesBeforeItIsKnown(t *testing.T) {
-	plain := modelapi.Class{Action: modelapi.Chat, Framing: modelapi.JSON, Hands: "response"}
-	stream := modelapi.Class{Action: modelapi.Chat, Framing: modelapi.SSE, Hands: "response"}
-	session := modelapi.Class{Action: modelapi.Session, Framing: modelapi.JSON, Hands: "session"}
+	plain := modelapi.Class{Action: modelapi.Chat, Framing: modelapi.JSON, Hands: modelapi.IDResponse}
+	stream := modelapi.Class{Action: modelapi.Chat, Framing: modelapi.SSE, Hands: modelapi.IDResponse}
+	session := modelapi.Class{Action: modelapi.Session, Framing: modelapi.JSON, Hands: modelapi.IDSession}
 	for _, c := range []struct {
 		class    modelapi.Class
 		body, id string
@@ -164,19 +164,19 @@ func TestNoByteOfAnIDLeavesBeforeItIsKnown(t *testing.T) {
 
 func TestAnIDBeyondTheBoundIsNobodys(t *testing.T) {
 	body := `{"metadata":"` + strings.Repeat("x", maxHeld+8192) + `","id":"resp_1"}`
-	m := New(modelapi.Class{Action: modelapi.Chat, Framing: modelapi.JSON, Hands: "response"}, http.StatusOK, nil)
+	m := New(modelapi.Class{Action: modelapi.Chat, Framing: modelapi.JSON, Hands: modelapi.IDResponse}, http.StatusOK, nil)
 	if out := feed(m, body, 4096); out != body || m.ID() != "" {
 		t.Errorf("passed %d bytes of %d, id %q", len(out), len(body), m.ID())
 	}
 	long := `{"id":"` + strings.Repeat("x", maxKept+1) + `"}`
-	m = New(modelapi.Class{Action: modelapi.Chat, Framing: modelapi.JSON, Hands: "response"}, http.StatusOK, nil)
+	m = New(modelapi.Class{Action: modelapi.Chat, Framing: modelapi.JSON, Hands: modelapi.IDResponse}, http.StatusOK, nil)
 	if out := feed(m, long, 4096); out != long || m.ID() != "" {
 		t.Errorf("passed %d bytes of %d, id %q", len(out), len(long), m.ID())
 	}
 }
 
 func TestAnErrorHandsOutNoID(t *testing.T) {
-	m := New(modelapi.Class{Action: modelapi.Chat, Framing: modelapi.JSON, Hands: "response"}, http.StatusBadRequest, nil)
+	m := New(modelapi.Class{Action: modelapi.Chat, Framing: modelapi.JSON, Hands: modelapi.IDResponse}, http.StatusBadRequest, nil)
 	if out := string(m.Feed([]byte(`{"id":"resp_1"`))); out != `{"id":"resp_1"` || m.ID() != "" {
 		t.Errorf("passed %q, id %q", out, m.ID())
 	}

@@ -81,7 +81,7 @@ func TestAnErrorStatusIsCountedOnlyByWhatTheServerSays(t *testing.T) {
 }
 
 func TestWhatAHostileServerSendsIsHeldToBounds(t *testing.T) {
-	stream := modelapi.Class{Action: modelapi.Chat, Framing: modelapi.SSE, HidesUsage: true, Hands: "response"}
+	stream := modelapi.Class{Action: modelapi.Chat, Framing: modelapi.SSE, HidesUsage: true, Hands: modelapi.IDResponse}
 	bodies := map[string]string{
 		"a name without end":    `data: {"` + strings.Repeat("x", 1<<20),
 		"an id without end":     `data: {"response":{"id":"` + strings.Repeat("x", 1<<20),

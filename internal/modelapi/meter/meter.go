@@ -69,11 +69,11 @@ func New(c modelapi.Class, status int, header http.Header) *Meter {
 // whereID is the node at which an answer hands out an id of a kind.
 func whereID(kind string, f modelapi.Framing) node {
 	switch {
-	case kind == "response" && f == modelapi.SSE:
+	case kind == modelapi.IDResponse && f == modelapi.SSE:
 		return responseID
-	case kind == "response" && f == modelapi.JSON:
+	case kind == modelapi.IDResponse && f == modelapi.JSON:
 		return topID
-	case kind == "session" && f == modelapi.JSON:
+	case kind == modelapi.IDSession && f == modelapi.JSON:
 		return top
 	}
 	return none

@@ -163,7 +163,7 @@ func TestFullQueueAnswersWithCodePositionAndTime(t *testing.T) {
 	running := up.next(t)
 	readAnswer(t, open(t, s, "corp/alice", "two", true))
 	h, payload := queued("corp/alice", "three", false)
-	if _, reply := send(t, s, h, payload); reply.Code != "queue_full" || reply.RetryAfterMS < 1000 || !strings.Contains(reply.Message, "the next would be number 2; try again later") {
+	if _, reply := send(t, s, h, payload); reply.Code != "queue_full" || reply.RetryAfterMS < 1000 || !strings.Contains(reply.Message, "one of your requests waits for phi3 already, as many as may: the next would be number 2; try again later") {
 		t.Errorf("of one principal: %+v", reply)
 	}
 	readAnswer(t, open(t, s, "corp/bob", "four", true))

@@ -9,6 +9,11 @@ import (
 const (
 	weightUnit  = 1 << 20 // the cost of one generation at weight 1
 	averageOver = 8       // generations that weigh most in the estimate
+
+	// What waits is in memory: bytes of requests in all, and of one principal.
+	// One that waits alone may have any size.
+	maxQueuedBytes = 256 << 20
+	maxLineBytes   = 64 << 20
 )
 
 // queue shares the slots of one upstream among principals. Each has a line of
@@ -24,6 +29,7 @@ type queue struct {
 	mu       sync.Mutex
 	running  int              // slots taken; guarded by mu
 	waiting  int              // guarded by mu
+	bytes    int64            // of what waits; guarded by mu
 	lines    map[string]*line // of principals that wait or run; guarded by mu
 	clock    uint64           // the virtual time at which the last generation began; guarded by mu
 	arrivals uint64           // guarded by mu
@@ -40,6 +46,7 @@ type queueLimits struct {
 type line struct {
 	turns   []*turn // who waits, in order of arrival
 	running int
+	bytes   int64  // of turns
 	next    uint64 // the virtual time at which the first of turns is due
 }
 
@@ -48,6 +55,7 @@ type turn struct {
 	queue     *queue
 	principal string
 	cost      uint64
+	size      int64 // of the request
 	arrived   uint64
 	ready     chan struct{} // closed when it has a slot
 
@@ -73,7 +81,7 @@ func newQueue(capacity int, limits queueLimits, now func() time.Time) *queue {
 
 // enter takes a place in the principal's line, and the slot at once if one is
 // free. The error is a *fullError.
-func (q *queue) enter(principal string, weight int) (*turn, error) {
+func (q *queue) enter(principal string, weight int, size int64) (*turn, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lines[principal]
@@ -81,23 +89,32 @@ func (q *queue) enter(principal string, weight int) (*turn, error) {
 		l = &line{}
 	}
 	q.arrivals++
-	t := &turn{queue: q, principal: principal, cost: costOf(weight), arrived: q.arrivals, ready: make(chan struct{})}
+	t := &turn{queue: q, principal: principal, cost: costOf(weight), size: size, arrived: q.arrivals, ready: make(chan struct{})}
 	if len(l.turns) == 0 {
 		l.next = max(l.next, q.clock)
 	}
-	if q.running >= q.capacity && (q.waiting >= q.limits.max || len(l.turns) >= q.limits.perPrincipal) {
+	inAll := q.waiting >= q.limits.max || q.waiting > 0 && q.bytes+size > maxQueuedBytes
+	own := len(l.turns) >= q.limits.perPrincipal || len(l.turns) > 0 && l.bytes+size > maxLineBytes
+	if q.running >= q.capacity && (inAll || own) {
 		full := &fullError{position: q.aheadLocked(principal, l.dueLocked(len(l.turns)), t.arrived) + 1}
 		full.wait = q.estimateLocked(full.position)
-		if q.waiting < q.limits.max {
+		if !inAll {
 			full.own = len(l.turns)
 		}
 		return nil, full
 	}
 	q.lines[principal] = l
 	l.turns = append(l.turns, t)
-	q.waiting++
+	q.countLocked(l, t, 1)
 	q.dispatchLocked()
 	return t, nil
+}
+
+// countLocked counts a turn that begins or ends to wait.
+func (q *queue) countLocked(l *line, t *turn, n int) {
+	q.waiting += n
+	q.bytes += int64(n) * t.size
+	l.bytes += int64(n) * t.size
 }
 
 func costOf(weight int) uint64 {
@@ -118,7 +135,7 @@ func (q *queue) dispatchLocked() {
 		q.clock = due.next
 		due.next += t.cost
 		due.running++
-		q.waiting--
+		q.countLocked(due, t, -1)
 		q.running++
 		t.began = q.now()
 		close(t.ready)
@@ -137,7 +154,7 @@ func (t *turn) leave() {
 	l := q.lines[t.principal]
 	if i := slices.Index(l.turns, t); i >= 0 {
 		l.turns = slices.Delete(l.turns, i, i+1)
-		q.waiting--
+		q.countLocked(l, t, -1)
 	} else {
 		l.running--
 		q.running--

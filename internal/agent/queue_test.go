@@ -20,7 +20,7 @@ func testQueue(capacity, most, each int) (*queue, *clock) {
 
 func enter(t testing.TB, q *queue, principal string, weight int) *turn {
 	t.Helper()
-	one, err := q.enter(principal, weight)
+	one, err := q.enter(principal, weight, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,18 +132,47 @@ func TestFullQueueSaysPositionAndEstimate(t *testing.T) {
 	waiting := enter(t, q, "alice", 1)
 	enter(t, q, "alice", 1)
 	enter(t, q, "alice", 1)
-	_, err := q.enter("alice", 1)
+	_, err := q.enter("alice", 1, 1)
 	if full, ok := err.(*fullError); !ok || full.own != 3 || full.position != 4 || full.wait != 20*time.Second {
 		t.Errorf("alice has too many: %+v", err)
 	}
 	enter(t, q, "bob", 1)
-	_, err = q.enter("carol", 1)
+	_, err = q.enter("carol", 1, 1)
 	if full, ok := err.(*fullError); !ok || full.own != 0 || full.position != 2 || full.wait != 10*time.Second {
 		t.Errorf("all have too many: %+v", err)
 	}
 	waiting.leave() // whoever leaves frees the place at once
-	if _, err := q.enter("carol", 1); err != nil {
+	if _, err := q.enter("carol", 1, 1); err != nil {
 		t.Errorf("a place is free: %v", err)
+	}
+}
+
+func TestWhatWaitsIsBoundedInBytes(t *testing.T) {
+	q, _ := testQueue(1, 1000, 1000)
+	enter(t, q, "x", 1)
+	if _, err := q.enter("alice", 1, maxQueuedBytes); err != nil {
+		t.Errorf("one alone may have any size: %v", err)
+	}
+	full, ok := error(nil), false
+	if _, full = q.enter("bob", 1, 1); full == nil {
+		t.Error("the queue holds more than it may")
+	}
+	q, _ = testQueue(1, 1000, 1000)
+	enter(t, q, "x", 1)
+	for range 2 {
+		if _, err := q.enter("alice", 1, maxLineBytes/2); err != nil {
+			t.Error(err)
+		}
+	}
+	var of *fullError
+	if _, full = q.enter("alice", 1, 1); full != nil {
+		of, ok = full.(*fullError)
+	}
+	if !ok || of.own != 2 {
+		t.Errorf("alice holds more than she may: %v", full)
+	}
+	if _, err := q.enter("bob", 1, maxLineBytes); err != nil {
+		t.Errorf("bob: %v", err)
 	}
 }
 
@@ -157,7 +186,7 @@ func TestLeavingTwiceFreesOnce(t *testing.T) {
 	}
 	b.leave()
 	c.leave()
-	if len(q.lines) != 0 || q.running != 0 || q.waiting != 0 {
+	if len(q.lines) != 0 || q.running != 0 || q.waiting != 0 || q.bytes != 0 {
 		t.Errorf("left behind: %+v", q)
 	}
 }
@@ -204,7 +233,7 @@ func TestNobodyStarves(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"enter": func(t *rapid.T) {
 				who := rapid.IntRange(0, len(weights)-1).Draw(t, "who")
-				one, err := q.enter(fmt.Sprint(who), weights[who])
+				one, err := q.enter(fmt.Sprint(who), weights[who], 1)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -48,6 +48,7 @@ type exchange struct {
 	upstream *upstream
 	class    modelapi.Class // of kind model
 	body     io.Reader      // what goes upstream
+	size     int64          // of a model request's body
 	begun    bool           // the answer has: its client was told that it waits
 }
 
@@ -132,7 +133,7 @@ func (x *exchange) check() error {
 	if len(q.body) > modelapi.MaxBody {
 		return refusef(tunnel.CodeRefused, "the request is larger than %d bytes", modelapi.MaxBody)
 	}
-	x.body = bytes.NewReader(q.body)
+	x.body, x.size = bytes.NewReader(q.body), int64(len(q.body))
 	x.class, err = u.checkRequest(x.agent.table, x.header, q)
 	return err
 }

@@ -44,7 +44,7 @@ func (x *exchange) takeSlot(ctx context.Context) (*hold, error) {
 	if q == nil || !isGeneration(x.class.Action) {
 		return nil, nil
 	}
-	t, err := q.enter(x.header.Principal, x.header.Priority)
+	t, err := q.enter(x.header.Principal, x.header.Priority, x.size)
 	var full *fullError
 	if errors.As(err, &full) {
 		return nil, x.queueFull(full)
@@ -103,7 +103,11 @@ func (x *exchange) queueFull(full *fullError) error {
 		no.retryAfter = retryUnknown
 	}
 	if full.own > 0 {
-		no.message = fmt.Sprintf("%d of your requests wait for %s, the most one may have there: the next would be number %d%s", full.own, name, full.position, tryAgain(full.wait))
+		waits := "one of your requests waits"
+		if full.own > 1 {
+			waits = fmt.Sprintf("%d of your requests wait", full.own)
+		}
+		no.message = fmt.Sprintf("%s for %s already, as many as may: the next would be number %d%s", waits, name, full.position, tryAgain(full.wait))
 		return no
 	}
 	no.message = fmt.Sprintf("queue of %s is full: you would be number %d%s", name, full.position, tryAgain(full.wait))

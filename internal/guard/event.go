@@ -48,6 +48,7 @@ type Event struct {
 	Agent    string
 
 	Alias     string   // the name the caller wrote for Model
+	Refused   string   // the action that was denied, where it is one of Also
 	Also      []string // further actions it was allowed
 	Media     []string
 	Usage     string // where the counts come from, a meter.Source; "" if nothing was counted
@@ -69,6 +70,9 @@ func (x *exchange) event(kind string) Event {
 	}
 	for _, also := range x.class.Also {
 		e.Also = append(e.Also, string(also))
+	}
+	if x.refusedAction != e.Action && x.refusedAction != ActionReach {
+		e.Refused = x.refusedAction
 	}
 	return e
 }

@@ -159,6 +159,20 @@ func TestEveryModelActionAndMediumIsDecided(t *testing.T) {
 	if body := string(f.forwarded()[0].Body); !strings.Contains(body, `"max_output_tokens":30`) {
 		t.Errorf("the least of all bounds is not in %s", body)
 	}
+	f = newFixture(t, served("vllm"), func(f *fixture) {
+		f.guard.Decide = func(_ context.Context, q Question) Decision {
+			return Decision{Allow: q.Action != "tool", Reason: "action_not_granted"}
+		}
+	})
+	response = f.do(f.request("POST", "/v1/responses", `{"model":"m","tools":[{"type":"web_search"}],"input":"hi"}`))
+	if e := f.recorded()[0]; response.StatusCode != 403 || e.Action != "chat" || e.Refused != "tool" || len(f.forwarded()) != 0 {
+		t.Errorf("a tool that is not granted: %d, %+v", response.StatusCode, e)
+	}
+}
+
+func TestWhatTheDecisionWasAboutIsRecorded(t *testing.T) {
+	f := newFixture(t, served("vllm"))
+	f.do(f.request("POST", "/v1/responses", `{"model":"m","tools":[{"type":"web_search"}],"input":[{"role":"user","content":[{"type":"input_image","image_url":"data:image/png;base64,AA=="}]}]}`))
 	if e := f.recorded()[0]; !slices.Equal(e.Also, []string{"tool"}) || !slices.Equal(e.Media, []string{"image"}) {
 		t.Errorf("decision %+v", e)
 	}

@@ -25,6 +25,9 @@ func (x *exchange) estimate() {
 	if !x.sentOn || !readsPrompt(x.class.Action) || x.usage.Input >= 0 {
 		return
 	}
+	if x.failed && x.usage.Output <= 0 {
+		return // it ended with an error before it began: in a queue, perhaps
+	}
 	x.usage.Input = x.ask.Input
 	if x.usage.Source == meter.Unset {
 		x.usage.Source = meter.Estimate

@@ -188,6 +188,22 @@ func answering(status int, body string) func(context.Context, *Request) (*Respon
 	}
 }
 
+func TestAHiddenUsageLeavesNoLengthBehind(t *testing.T) {
+	d := wires()["openai"]
+	f := newFixture(t, func(f *fixture) {
+		f.guard.Forward = func(context.Context, *Request) (*Response, error) {
+			return answerWith(200, "text/event-stream", d.piece+d.last), nil
+		}
+	})
+	response := f.do(f.request("POST", d.path, d.body))
+	if text := readAll(t, response); text != d.piece+"data: [DONE]\n\n" || response.ContentLength >= 0 {
+		t.Errorf("read %q of %d bytes", text, response.ContentLength)
+	}
+	if e := f.outcome(); e.Ended != completed || e.TokensOut != 40 {
+		t.Errorf("outcome %+v", e)
+	}
+}
+
 func TestAnErrorInsideAnAnswerIsItsOutcome(t *testing.T) {
 	s := newScript()
 	f := newFixture(t, streaming(s, "text/event-stream"))
@@ -197,7 +213,7 @@ func TestAnErrorInsideAnAnswerIsItsOutcome(t *testing.T) {
 		close(s.pieces)
 	}()
 	readAll(t, response)
-	if e := f.outcome(); e.Ended != upstreamError || e.Status != 200 {
+	if e := f.outcome(); e.Ended != upstreamError || e.Status != 200 || e.TokensIn > 0 || e.TokensOut > 0 {
 		t.Errorf("outcome %+v", e)
 	}
 }

@@ -9,12 +9,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"iap/internal/agent"
 	"iap/internal/audit"
+	"iap/policy"
 	"iap/tunnel"
 )
 
@@ -301,4 +303,47 @@ func TestATCPStreamIsOneRequestAndOneAtOnce(t *testing.T) {
 		st.Abort(tunnel.CodeCanceled)
 		return !reply.OK && strings.Contains(reply.Message, "rate_limited")
 	})
+}
+
+func TestRulesFollowTheDecision(t *testing.T) {
+	limits := func(per string) policy.Limits {
+		return policy.Limits{Requests: []policy.Rate{{N: 60, Per: time.Minute}}, Tokens: []policy.Rate{{N: 9, Per: time.Hour}}, Per: per, Mode: policy.ModeEnforce, Contact: "#ml"}
+	}
+	for name, try := range map[string]struct {
+		per, group string
+		wantPer    string
+		wantWho    string
+	}{
+		"a principal's":            {policy.PerPrincipal, "corp/ml", policy.PerPrincipal, "corp/ann"},
+		"a group's":                {policy.PerGroup, "corp/ml", policy.PerGroup, "corp/ml"},
+		"a group's, without one":   {policy.PerGroup, "", policy.PerPrincipal, "corp/ann"},
+		"everybody's of the grant": {policy.PerGrant, "corp/ml", policy.PerGrant, ""},
+	} {
+		d := policy.Decision{Grant: "g", Group: try.group, Limits: []policy.Limits{limits(try.per), {Tokens: limits("").Tokens, Mode: policy.ModeWarn}}}
+		with, without := rulesOf(d, "corp/ann", true), rulesOf(d, "corp/ann", false)
+		if len(with) != 2 || with[0].Per != try.wantPer || with[0].Who != try.wantWho || with[0].Grant != "g" || with[0].Contact != "#ml" || len(with[0].Tokens) != 1 || with[0].Warn || !with[1].Warn {
+			t.Errorf("%s: %+v", name, with)
+		}
+		if len(without) != 1 || len(without[0].Tokens) != 0 || len(without[0].Requests) != 1 {
+			t.Errorf("%s, of what costs no tokens: %+v", name, without)
+		}
+	}
+}
+
+func TestAWebResourceIsHeldToRequestsAndNotToTokens(t *testing.T) {
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") }))
+	t.Cleanup(up.Close)
+	s := newSystem(t, grantsWith(`{requests: 3/1h, tokens: 1/1h}`))
+	s.startAgent(served{"web", "http", up.URL})
+	c := client(t, s.user(nil).open(tunnel.Bulk), tunnel.Header{Resource: "web"})
+	var got []int
+	for range 4 {
+		r, err := c.Get("http://web/page")
+		must(t, err)
+		r.Body.Close()
+		got = append(got, r.StatusCode)
+	}
+	if want := []int{200, 200, 200, 429}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }

@@ -67,6 +67,7 @@ func details(e guard.Event) map[string]string {
 	}
 	add("alias", e.Alias)
 	add("also", strings.Join(e.Also, " "))
+	add("refused", e.Refused)
 	add("media", strings.Join(e.Media, " "))
 	if e.Cached > 0 {
 		add("cached", strconv.FormatInt(e.Cached, 10))

@@ -30,9 +30,14 @@ type slowServer struct {
 
 func newSlowServer(t testing.TB) *slowServer {
 	t.Helper()
+	return startSlowServer(t, httptest.NewServer)
+}
+
+func startSlowServer(t testing.TB, start func(http.Handler) *httptest.Server) *slowServer {
+	t.Helper()
 	s := &slowServer{began: make(chan *generation, 1024)}
 	over := make(chan struct{})
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.Server = start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/v1/models" && r.Method == http.MethodGet:
 			fmt.Fprint(w, `{"object":"list","data":[{"id":"phi3","owned_by":"test"},{"id":"llama3","owned_by":"test"}]}`)
@@ -42,6 +47,11 @@ func newSlowServer(t testing.TB) *slowServer {
 			return
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
+		if strings.HasPrefix(r.Header.Get("X-Request-Id"), "streams-") {
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "data: {}\n\n")
+			_ = http.NewResponseController(w).Flush()
+		}
 		g := &generation{request: r.Header.Get("X-Request-Id"), gone: r.Context().Done(), finish: make(chan string)}
 		s.began <- g
 		var answer string
@@ -244,21 +254,54 @@ func TestStreamThatWaitedEndsWithTheErrorOfItsProtocol(t *testing.T) {
 
 // TestSlotIsHeldUntilTheUpstreamHasStopped has a model server that notices late that its caller left.
 func TestSlotIsHeldUntilTheUpstreamHasStopped(t *testing.T) {
+	for name, start := range map[string]func(http.Handler) *httptest.Server{"http": httptest.NewServer, "https": httptest.NewTLSServer} {
+		t.Run(name, func(t *testing.T) {
+			up := startSlowServer(t, start)
+			a, s := startHostileRelay(t).runAs(up.resource(", capacity: 1"), func(a *Agent) {
+				atOnce(a)
+				if up.Certificate() != nil {
+					a.transport.TLSClientConfig = up.Client().Transport.(*http.Transport).TLSClientConfig
+				}
+			})
+			st := open(t, s, "corp/alice", "one", false)
+			working := up.next(t)
+			readAnswer(t, open(t, s, "corp/bob", "two", true))
+			st.Abort(tunnel.CodeRevoked)
+			<-working.gone // the server knows, and goes on for a while
+			select {
+			case g := <-up.began:
+				t.Errorf("%s began beside a generation that runs", g.request)
+			default:
+			}
+			if q := a.upstreams[0].queue; !slotTaken(q) {
+				t.Error("the slot was freed while the upstream worked")
+			}
+			close(working.finish)
+			if g := up.next(t); g.request != "two" {
+				t.Errorf("%s", g.request)
+			} else {
+				close(g.finish)
+			}
+		})
+	}
+}
+
+// TestCutStreamHoldsItsSlotToo is the same for an answer that had begun.
+func TestCutStreamHoldsItsSlotToo(t *testing.T) {
 	up := newSlowServer(t)
 	a, s := startHostileRelay(t).runAs(up.resource(", capacity: 1"), atOnce)
-	st := open(t, s, "corp/alice", "one", false)
-	working := up.next(t)
-	readAnswer(t, open(t, s, "corp/bob", "two", true))
-	st.Abort(tunnel.CodeRevoked)
-	<-working.gone // the server knows, and goes on for a while
-	select {
-	case g := <-up.began:
-		t.Errorf("%s began beside a generation that runs", g.request)
-	default:
+	st := open(t, s, "corp/alice", "streams-one", true)
+	_, body := readAnswer(t, st)
+	if line := readLine(t, body); line != "data: {}" {
+		t.Fatalf("%q", line)
 	}
-	if q := a.upstreams[0].queue; !slotTaken(q) {
+	working := up.next(t)
+	st.Abort(tunnel.CodeRevoked)
+	<-working.gone
+	if !slotTaken(a.upstreams[0].queue) {
 		t.Error("the slot was freed while the upstream worked")
 	}
+	open(t, s, "corp/bob", "two", false)
 	close(working.finish)
 	if g := up.next(t); g.request != "two" {
 		t.Errorf("%s", g.request)

@@ -11,7 +11,7 @@ import (
 
 // Sizes of the tiny model: enough for a server to take it for a language model.
 const (
-	tinyContext = 512
+	tinyContext = 8192
 	tinyWidth   = 64
 	tinyHeads   = 4
 	tinyInner   = 128

@@ -40,7 +40,7 @@ func startOllama(t *testing.T) *ollama {
 		t.Fatal("OLLAMA names no program: run make test-real, which builds one, or set it to the path of an ollama")
 	}
 	dir, address := shortDir(t), freeAddress(t)
-	start(t, append(baseEnv(dir), "OLLAMA_HOST="+address, "OLLAMA_MODELS="+dir+"/models", "OLLAMA_CONTEXT_LENGTH=256", "OLLAMA_NUM_PARALLEL=1"), binary, "serve")
+	start(t, append(baseEnv(dir), "OLLAMA_HOST="+address, "OLLAMA_MODELS="+dir+"/models", "OLLAMA_CONTEXT_LENGTH=8192", "OLLAMA_NUM_PARALLEL=1"), binary, "serve")
 	o := &ollama{t: t, caller: newCaller(t, "http://"+address)}
 	eventually(t, "Ollama answers", func() bool {
 		got, err := o.tryAsk("GET", "/api/version", "")
@@ -165,7 +165,8 @@ func countHidden(t *testing.T, s *system, web *caller, o *ollama) {
 	checkCounted(t, s, got, in, out)
 }
 
-// leaveOllama asks for more than could come within a test's patience, and goes away.
+// leaveOllama asks for more than could come within a test's patience (Ollama generates ten contexts at most), and goes
+// away.
 func leaveOllama(t *testing.T, s *system, web *caller, o *ollama) {
 	const enough = 3
 	ctx, leave := limited(t)

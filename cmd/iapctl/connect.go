@@ -139,7 +139,7 @@ func (a *app) connect(ctx context.Context, o connectOptions) error {
 		return a.reportConnected(a.connectDoc(p, already...))
 	}
 	if o.detach {
-		return a.connectDetached(ctx, p, o, already)
+		return a.withStepUp(ctx, func() error { return a.connectDetached(ctx, p, o, already) })
 	}
 	if o.background {
 		return a.serve(ctx, p, o, already)

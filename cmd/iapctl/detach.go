@@ -78,7 +78,7 @@ func backgroundFailure(err error) error {
 	var doc errorDocument
 	if json.Unmarshal([]byte(lines[len(lines)-1]), &doc) == nil && doc.Error.Code != "" {
 		e := doc.Error
-		return &failure{code: e.Code, what: e.Message, next: e.Next, exitCode: e.Exit, cause: err}
+		return &failure{code: e.Code, what: e.Message, next: e.Next, exitCode: e.Exit, cause: err, stepUp: e.StepUp}
 	}
 	return &failure{code: "background_failed", what: "the process in the background did not come up", next: "run it without --detach", cause: fmt.Errorf("%w: %s", err, ended.Log)}
 }

@@ -295,7 +295,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 // printFailure writes an error to stderr in the form asked for.
 func (a *app) printFailure(f *failure) {
 	if a.output == "json" {
-		doc := errorDocument{Schema: schemaName, Error: errorBody{Code: f.code, Message: f.what, Next: f.next, Exit: f.exit()}}
+		doc := errorDocument{Schema: schemaName, Error: errorBody{Code: f.code, Message: f.what, Next: f.next, Exit: f.exit(), StepUp: f.stepUp}}
 		if a.verbose && f.cause != nil {
 			doc.Error.Cause = clean(f.cause.Error())
 		}

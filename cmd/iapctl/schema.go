@@ -22,7 +22,9 @@ type errorBody struct {
 	Message string `json:"message"` // for a person
 	Next    string `json:"next,omitempty"`
 	Exit    int    `json:"exit"` // exit status
-	Cause   string `json:"cause,omitempty"`
+	// StepUp is the login that would change it, if one would.
+	StepUp *admin.StepUp `json:"step_up,omitempty"`
+	Cause  string        `json:"cause,omitempty"`
 }
 
 // loginDocument: login.

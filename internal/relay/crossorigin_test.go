@@ -46,6 +46,10 @@ func TestPagesOfListedOriginsMayAsk(t *testing.T) {
 		if r.StatusCode != http.StatusUnauthorized || (r.Header.Get("Access-Control-Allow-Origin") == origin) != allowed {
 			t.Errorf("%s: %s %v", origin, r.Status, r.Header)
 		}
+		r, _ = s.ask("/r/phi3/v1/models", "Origin: "+origin, s.bearer(nil)) // the guard's answer: no agent is there
+		if r.StatusCode == http.StatusUnauthorized || len(r.Header["Access-Control-Allow-Origin"]) > 1 || (r.Header.Get("Access-Control-Allow-Origin") == origin) != allowed {
+			t.Errorf("%s: %s %v", origin, r.Status, r.Header)
+		}
 	}
 }
 

@@ -133,7 +133,9 @@ func (r *Relay) atDoor(q *http.Request) (*doorCaller, error) {
 		return nil, err
 	}
 	if r.checkPrincipal(who.identity().id()) != nil {
-		return nil, &auth.TokenError{Code: tunnel.CodeRevoked.String(), Public: "your access was revoked by an administrator"}
+		err := &auth.TokenError{Code: tunnel.CodeRevoked.String(), Public: "your access was revoked by an administrator"}
+		r.deniedAtDoor(q, text, err)
+		return nil, err
 	}
 	return who, nil
 }

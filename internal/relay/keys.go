@@ -131,12 +131,24 @@ func (r *Relay) loadKeys(ctx context.Context) error {
 		ring.keys[k.ID] = held
 	}
 	for _, o := range owners {
+		if !r.sameIssuer(o.Principal) {
+			r.log.Warn("keys are refused: their owner's issuer is no longer configured under its name", "principal", o.Principal.ID())
+			continue
+		}
 		if !slices.ContainsFunc(keys, func(k programKey) bool { return k.Owner == o.Principal.ID() }) {
 			continue // all of them have expired
 		}
 		ring.owners[o.Principal.ID()] = &heldOwner{who: ownerIdentity(o.Principal), seen: o.Seen, noted: o.Seen}
 	}
 	return nil
+}
+
+// sameIssuer reports whether the alias still names the provider that vouched for
+// the principal: another provider's user of the same name is somebody else.
+func (r *Relay) sameIssuer(p auth.Principal) bool {
+	return slices.ContainsFunc(r.cfg.Issuers, func(i IssuerConfig) bool {
+		return i.Name == p.Issuer && strings.TrimPrefix(i.URL, "https://") == strings.TrimPrefix(p.IssuerURL, "https://") // Google's iss may lack it
+	})
 }
 
 func ownerIdentity(p auth.Principal) *identity {

@@ -371,3 +371,14 @@ func TestKeysOutliveTheRelay(t *testing.T) {
 		return err == nil && !k.LastUsed.IsZero()
 	})
 }
+
+func TestKeysDoNotPassToAnotherProvidersUserOfTheSameName(t *testing.T) {
+	s, _ := newDoor(t, keyGrants)
+	k := s.newKey(api(t, s.user(nil).open(tunnel.Interactive)), program("mine"))
+	must(t, s.end())
+	s.cfg.Issuers[0].URL = "http://127.0.0.1:1/another" // under the same alias
+	s.start()
+	if r, text := s.chatWith(k.Text); r.StatusCode != 401 || !strings.Contains(text, "key_invalid") {
+		t.Errorf("%s %s", r.Status, text)
+	}
+}

@@ -59,7 +59,8 @@
 // What an upstream used beyond its reservation and the lease is in memory alone until the next round.
 //
 // A relay that is cut off from the store for longer than a minute finds its lease booked; what it used of it is paid by
-// that, what then still runs counts a second time. That errs on the side of the limit.
+// that, what then still runs counts a second time. Only if a request of such a relay runs on for longer than the window
+// after its lease has ended can other relays grant the same amount again before the store is back.
 //
 // Counters nobody uses leave memory after five seconds, and the store when their window has passed.
 package limit

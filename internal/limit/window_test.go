@@ -42,7 +42,7 @@ func TestNoWindowHoldsMoreThanTheLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer store.Close()
-		per := time.Duration(rapid.SampledFrom([]int64{1e9, 7e9 + 13, 60e9, 86400e9}).Draw(t, "window"))
+		per := time.Duration(rapid.SampledFrom([]int64{1e9, 7e9 + 13, 60e9}).Draw(t, "window"))
 		n, many := rapid.Int64Range(1, 40).Draw(t, "requests"), rapid.Int64Range(50, 300).Draw(t, "tokens")
 		rule := engineers(limit.Rate{N: many, Per: per})
 		rule.Requests = []limit.Rate{{N: n, Per: per}}
@@ -79,7 +79,6 @@ type windows struct {
 	per   time.Duration
 
 	real             time.Duration // since the beginning
-	behind           time.Duration // how far the clock has been set back
 	requests, tokens []use
 	open             []running
 }
@@ -114,17 +113,24 @@ func (w *windows) settle(t *rapid.T) {
 	w.open = append(w.open[:i], w.open[i+1:]...)
 }
 
+// advance lets time pass, in steps between which both relays renew their leases, as their tickers would.
 func (w *windows) advance(t *rapid.T) {
 	d := time.Duration(rapid.Int64Range(0, int64(w.per)*3/4).Draw(t, "advance"))
-	w.real += d
-	w.clock.Add(d)
+	for _, part := range []time.Duration{d / 3, d / 3, d - 2*(d/3)} {
+		w.real += part
+		w.clock.Add(part)
+		for _, b := range w.books {
+			if err := b.Flush(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
-// setBack moves the clock back, or forward again as far as it was: never ahead of the time that has passed.
+// setBack moves the clock back. (Setting it right again would be a step forward, and that only a monotonic reading, which
+// times made by hand do not have, tells from time that passes.)
 func (w *windows) setBack(t *rapid.T) {
-	to := time.Duration(rapid.Int64Range(0, int64(2*w.per)).Draw(t, "behind"))
-	w.clock.Add(w.behind - to)
-	w.behind = to
+	w.clock.Add(-time.Duration(rapid.Int64Range(0, int64(2*w.per)).Draw(t, "back")))
 }
 
 func (w *windows) flush(t *rapid.T) {

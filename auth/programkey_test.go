@@ -38,7 +38,7 @@ func TestProgramKeyHasOneSpelling(t *testing.T) {
 func TestProgramKeyDoesNotPrintItself(t *testing.T) {
 	k := NewProgramKey()
 	secret := k.Text()[len(ProgramKeyPrefix)+programKeyIDLen+1:]
-	for _, text := range []string{fmt.Sprint(k), fmt.Sprintf("%v", &k), fmt.Sprintf("%s", k)} {
+	for _, text := range []string{fmt.Sprint(k), fmt.Sprintf("%v", &k), fmt.Sprintf("%+v", struct{ Key ProgramKey }{k})} {
 		if strings.Contains(text, secret[:20]) || !strings.Contains(text, k.ID) {
 			t.Errorf("printed as %s", text)
 		}

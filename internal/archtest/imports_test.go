@@ -44,6 +44,7 @@ var layers = []struct {
 	{"internal/plaintext", nil, "everybody prints"},
 	{"internal/dev", []string{"internal/modelapi"}, "the development provider and model stand in for foreign servers: they share nothing with us"},
 	{"internal/profile", []string{"internal/config"}, "what iapctl remembers between runs"},
+	{"internal/configure", nil, "settings of other people's tools are text: it knows nothing of ours"},
 }
 
 // owners names the only package (with everything below it) that may import a

@@ -229,7 +229,7 @@ func TestHTTP2ConnectionIsBounded(t *testing.T) {
 
 // h2Client is an HTTP/2 client of the front door, which tells its errors' types.
 func (s *system) h2Client(t *testing.T) *http.Client {
-	transport := &http2.Transport{TLSClientConfig: s.tls()}
+	transport := &http.Transport{TLSClientConfig: s.tls(), ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: patience}
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -131,6 +132,7 @@ type apiError struct {
 func (e apiError) failure(status int) *failure {
 	code, _ := e.Code.(string)
 	f := &failure{code: clean(firstOf(code, e.Type, "upstream_error")), what: firstOf(clean(e.Message), "the model server refused the request")}
+	f.what = strings.TrimPrefix(f.what, f.code+": ") // the code has a line of its own
 	if _, known := exitCodes[f.code]; !known {
 		f.exitCode = statusExit(status)
 	}
@@ -151,9 +153,23 @@ func httpFailure(reply *http.Response, data []byte) *failure {
 		f.next, f.exitCode = stepUpLogin(f.stepUp).command(), exitLogin
 	}
 	if after := reply.Header.Get("Retry-After"); after != "" && f.exit() == exitLimit {
-		f.next = "try again in " + clean(after) + " seconds"
+		f.next = "try again in " + waitText(after)
 	}
 	return f
+}
+
+// waitText writes a Retry-After for a person.
+func waitText(seconds string) string {
+	n, err := strconv.Atoi(seconds)
+	switch {
+	case err != nil:
+		return clean(seconds) // a date
+	case n < 120:
+		return strconv.Itoa(n) + " seconds"
+	case n < 120*60:
+		return "about " + strconv.Itoa((n+59)/60) + " minutes"
+	}
+	return "about " + strconv.Itoa((n+3599)/3600) + " hours"
 }
 
 // statusExit is the exit status for an HTTP status whose code says nothing to us.

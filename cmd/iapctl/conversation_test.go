@@ -45,3 +45,14 @@ func FuzzReadEvents(f *testing.F) {
 	f.Add("data: {\"error\":{\"code\":3}}\n")
 	f.Fuzz(func(_ *testing.T, body string) { _, _ = readEvents(strings.NewReader(body), &bytes.Buffer{}) })
 }
+
+func TestWaitIsSaidInWordsOfAPerson(t *testing.T) {
+	for header, want := range map[string]string{
+		"7": "7 seconds", "119": "119 seconds", "130": "about 3 minutes", "86400": "about 24 hours",
+		"Fri, 31 Dec 2027 23:59:59 GMT": "Fri, 31 Dec 2027 23:59:59 GMT",
+	} {
+		if got := waitText(header); got != want {
+			t.Errorf("Retry-After %s reads %q, want %q", header, got, want)
+		}
+	}
+}

@@ -106,7 +106,7 @@ func (r *Relay) reserve(ctx context.Context, a guard.Ask) (guard.Reservation, er
 func limited(err error) error {
 	var exceeded *limit.Exceeded
 	if errors.As(err, &exceeded) {
-		return &guard.Limited{Code: exceeded.Code, Message: exceeded.Message, RetryAfter: exceeded.RetryAfter, Header: exceeded.Header}
+		return &guard.Limited{Code: exceeded.Code, Message: exceeded.Error(), RetryAfter: exceeded.RetryAfter, Header: exceeded.Header}
 	}
 	return err
 }

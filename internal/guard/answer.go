@@ -190,6 +190,11 @@ func (x *exchange) answer(ctx context.Context, response *Response, body *closeOn
 	if end := x.modelGone(ctx, response, body); end != nil {
 		return end, false
 	}
+	return x.answerBody(ctx, response, body)
+}
+
+// answerBody passes an answer on as it comes.
+func (x *exchange) answerBody(ctx context.Context, response *Response, body io.Reader) (end *ending, begun bool) {
 	length, err := contentLength(response.Header)
 	if err != nil {
 		return &ending{code: "upstream_invalid", status: http.StatusBadGateway, message: err.Error()}, false

@@ -142,8 +142,13 @@ func TestOnlyThePlainHandshakePasses(t *testing.T) {
 			t.Errorf("%s: sent on", name)
 		}
 	}
+	// A page of another site reaches no WebSocket behind a listener on the user's machine.
+	f := newFixture(t, newUpgraded().serve, func(f *fixture) { f.caller.Local = &LocalRule{} })
+	if _, _, response := f.handshake("Origin: https://evil.example"); response.StatusCode != 403 || len(f.forwarded()) != 0 {
+		t.Errorf("from a foreign page: got %d", response.StatusCode)
+	}
 	// The route itself is no GET.
-	f := newFixture(t, newUpgraded().serve)
+	f = newFixture(t, newUpgraded().serve)
 	if response := f.do(f.request("GET", "/v1/realtime", "")); response.StatusCode != 404 {
 		t.Errorf("as a GET: got %d", response.StatusCode)
 	}

@@ -182,19 +182,23 @@ func (a *agents) pick(name string, class tunnel.Class, agent string) *link {
 }
 
 // online tells how many agents serve the resource now, and what one of them
-// announced. A healthy announcement is preferred.
+// announced. A healthy announcement is preferred; of several, the one of the
+// agent that sorts first, so that each request is read the same way.
 func (a *agents) online(name string) (int, tunnel.Announcement) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ids := map[string]bool{}
 	var found tunnel.Announcement
+	var by string
 	for _, l := range a.links {
-		if one, ok := l.serves(name); ok {
-			if len(ids) == 0 || one.Healthy {
-				found = one
-			}
-			ids[l.agent.ID] = true
+		one, ok := l.serves(name)
+		if !ok {
+			continue
 		}
+		if len(ids) == 0 || one.Healthy && !found.Healthy || one.Healthy == found.Healthy && l.agent.ID < by {
+			found, by = one, l.agent.ID
+		}
+		ids[l.agent.ID] = true
 	}
 	return len(ids), found
 }

@@ -46,6 +46,7 @@ func (x *exchange) forward() {
 		}
 	}
 
+	x.forwarded = x.guard.now()
 	response, err := x.guard.Forward(ctx, x.request())
 	x.sentOn = err == nil && response.Status < 400 || err != nil && mayHaveWorked(ctx, err)
 	if err != nil {

@@ -43,8 +43,9 @@
 // the answer with an error event that names the limit. An answer of one piece is there already, and only charged.
 //
 // In the end the server's own figures are charged, else the running ones, else what was counted; where a server says
-// nothing of the input, its estimate. Whoever leaves before an answer began is charged its input: of an answer that was
-// not streamed nobody knows how far it was. A refusal of the model server's, an agent that is not there, lists and the
+// nothing of the input, its estimate. Whoever leaves before an answer came is charged its input and, if the answer was to
+// come in one piece, 100 tokens for each second and answer waited for, up to what was reserved: nobody saw how far it
+// was. A refusal of the model server's, an agent that is not there, lists and the
 // health check cost no tokens.
 //
 // # Ids

@@ -68,15 +68,16 @@ type exchange struct {
 	recorded      bool // the allow decision is in the log: an outcome is due
 	answered      bool // nothing is left to do
 
-	hijacked bool                    // the connection is a WebSocket's, and closed
-	cancel   context.CancelCauseFunc // ends the answer; set before the exchange is live
-	status   int
-	sent     int64
-	ttft     time.Duration
-	agent    string
-	sentOn   bool        // a model may have worked for it
-	failed   bool        // the answer told of an error in itself
-	usage    meter.Usage // what the answer cost
+	hijacked  bool                    // the connection is a WebSocket's, and closed
+	cancel    context.CancelCauseFunc // ends the answer; set before the exchange is live
+	status    int
+	sent      int64
+	ttft      time.Duration
+	agent     string
+	forwarded time.Time   // when the request went upstream
+	sentOn    bool        // a model may have worked for it
+	failed    bool        // the answer told of an error in itself
+	usage     meter.Usage // what the answer cost
 }
 
 // admit checks where the request comes from and that it is one plain HTTP request.

@@ -75,11 +75,18 @@ func (x *exchange) reserve() *refusal {
 		return limited.refusal()
 	}
 	x.guard.logger().Error("reserve", "request", x.id, "resource", x.resource.Name, "error", err)
-	return &refusal{status: 503, code: "limits_unavailable", message: "the limits cannot be checked at the moment", retryAfter: overloadRetry}
+	return &refusal{status: 503, code: limitsUnavailable, message: "the limits cannot be checked at the moment", retryAfter: overloadRetry}
 }
 
+// limitsUnavailable is the code of limits that cannot be told: our failure, not the caller's.
+const limitsUnavailable = "limits_unavailable"
+
 func (e *Limited) refusal() *refusal {
-	return &refusal{status: http.StatusTooManyRequests, code: e.Code, message: e.Message, retryAfter: e.RetryAfter, header: e.Header}
+	r := &refusal{status: http.StatusTooManyRequests, code: e.Code, message: e.Message, retryAfter: e.RetryAfter, header: e.Header}
+	if e.Code == limitsUnavailable {
+		r.status = http.StatusServiceUnavailable
+	}
+	return r
 }
 
 // maxOutput is the most tokens each answer may have by decision and reservation; 0 for no bound. It is false if less

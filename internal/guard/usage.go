@@ -19,8 +19,13 @@ func (x *exchange) isMetered(status int) bool {
 	return x.resource.Kind == KindModel && status < 300 && (readsPrompt(x.class.Action) || x.class.Hands != "")
 }
 
-// estimate puts our own figure where the server gave none: the input of a request that was sent to a model is its
-// estimate; an answer of which nothing came has no output that anybody could name.
+// unseenRate is how many tokens a second an answer is taken to have grown by that was not streamed and ended before it
+// was there: about what a fast server makes.
+const unseenRate = 100
+
+// estimate puts our own figure where the server gave none. The input of a request that was sent to a model is what was
+// estimated before. An answer that its caller waited for in one piece, and did not get, had grown for as long as it was
+// waited for, up to what was set aside; of a stream that did not begin nothing had been made.
 func (x *exchange) estimate() {
 	if !x.sentOn || !readsPrompt(x.class.Action) || x.usage.Input >= 0 {
 		return
@@ -29,9 +34,23 @@ func (x *exchange) estimate() {
 		return // it ended with an error before it began: in a queue, perhaps
 	}
 	x.usage.Input = x.ask.Input
-	if x.usage.Source == meter.Unset {
-		x.usage.Source = meter.Estimate
+	if x.usage.Source != meter.Unset {
+		return
 	}
+	x.usage.Source = meter.Estimate
+	if generates(x.class.Action) && !x.class.Stream {
+		x.usage.Output = x.unseen()
+	}
+}
+
+// unseen is what an answer of which nothing came may have grown to.
+func (x *exchange) unseen() int64 {
+	most := x.ask.Output
+	if x.reservation != nil && x.reservation.Output() >= 0 {
+		most = min(most, x.reservation.Output())
+	}
+	each := int64(x.guard.now().Sub(x.forwarded).Seconds() * unseenRate)
+	return min(each*x.ask.Choices, most)
 }
 
 // charge tells the reservation how much has been used, and cuts an answer that has used it up. An answer of one piece
@@ -52,9 +71,10 @@ func (s *stream) charge() *ending {
 	var limited *Limited
 	if !errors.As(err, &limited) {
 		x.guard.logger().Error("use of a reservation", "request", x.id, "resource", x.resource.Name, "error", err)
-		return &ending{code: "limits_unavailable", status: http.StatusServiceUnavailable, message: "the limits cannot be checked at the moment"}
+		return &ending{code: limitsUnavailable, status: http.StatusServiceUnavailable, message: "the limits cannot be checked at the moment"}
 	}
-	return &ending{code: limited.Code, status: http.StatusTooManyRequests, message: limited.Message, retryAfter: limited.RetryAfter}
+	no := limited.refusal()
+	return &ending{code: no.code, status: no.status, message: no.message, retryAfter: no.retryAfter}
 }
 
 // meterAnswer counts a piece of the answer and returns what of it is passed on now.

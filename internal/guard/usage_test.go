@@ -182,6 +182,33 @@ func TestWhatTheServerDoesNotSayIsEstimated(t *testing.T) {
 	}
 }
 
+func TestAnAnswerNobodyWaitedForIsChargedByTheTime(t *testing.T) {
+	for name, try := range map[string]struct {
+		body string
+		out  int64
+	}{
+		"in one piece":          {`{"model":"m","messages":[{"role":"user","content":"hi"}]}`, 300},
+		"no more than it could": {`{"model":"m","max_tokens":20,"messages":[{"role":"user","content":"hi"}]}`, 20},
+		"a stream not begun":    {`{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var clock atomic.Int64
+			b := newBudget(4096, 0)
+			f := newFixture(t, served("vllm"), b.reserving, func(f *fixture) {
+				f.guard.Now = func() time.Time { return time.Unix(clock.Load(), 0) }
+				f.guard.Forward = func(context.Context, *Request) (*Response, error) {
+					clock.Add(3)
+					return nil, &UpstreamError{Code: "agent_lost", Message: "gone"}
+				}
+			})
+			f.do(f.request("POST", "/v1/chat/completions", try.body))
+			if e := <-b.outcome; e.TokensOut != try.out || e.TokensIn < 16 || e.Usage != "estimate" {
+				t.Errorf("in %d, out %d, by %q; want %d out", e.TokensIn, e.TokensOut, e.Usage, try.out)
+			}
+		})
+	}
+}
+
 func answering(status int, body string) func(context.Context, *Request) (*Response, error) {
 	return func(context.Context, *Request) (*Response, error) {
 		return answerWith(status, "application/json", body), nil

@@ -48,7 +48,7 @@ var exitCodes = map[string]int{
 	"no_grant": exitDenied, "resource_not_granted": exitDenied, "model_not_granted": exitDenied,
 	"action_not_granted": exitDenied, "mfa_required": exitDenied, "auth_too_old": exitDenied, "binding_required": exitDenied,
 	"groups_unknown": exitDenied, "forbidden": exitDenied, "acr_required": exitDenied, "egress_not_granted": exitDenied,
-	"media_not_granted": exitDenied, "keys_not_granted": exitDenied, "key_lifetime": exitDenied, "key_scope": exitDenied, "denied_by_rule": exitDenied,
+	"media_not_granted": exitDenied, "keys_not_granted": exitDenied, "key_lifetime": exitDenied, "key_scope": exitDenied, "websocket_limited": exitDenied, "denied_by_rule": exitDenied,
 
 	"agent_offline": exitOffline, "upstream_unreachable": exitOffline, "not_announced": exitOffline, "upstream_reset": exitOffline,
 
@@ -56,6 +56,7 @@ var exitCodes = map[string]int{
 	"proxy_failed": exitUnreachable, "proxy_auth_required": exitUnreachable, "proxy_refused": exitUnreachable,
 	"not_a_relay": exitUnreachable, "relay_shutdown": exitUnreachable, "connection_lost": exitUnreachable,
 	"timeout": exitUnreachable, "state_unavailable": exitUnreachable, "audit_unavailable": exitUnreachable,
+	"limits_unavailable": exitUnreachable,
 
 	"limit_reached": exitLimit, "too_many_streams": exitLimit, "overloaded": exitLimit, "budget_exceeded": exitLimit,
 	"rate_limited": exitLimit, "concurrency_exceeded": exitLimit, "queue_full": exitLimit,

@@ -109,3 +109,15 @@ func TestStatusOfAModelServersRefusal(t *testing.T) {
 		}
 	}
 }
+
+func TestDenialsAndLimitsHaveTheirOwnExitStatus(t *testing.T) {
+	for code, want := range map[string]int{
+		"budget_exceeded": exitLimit, "rate_limited": exitLimit, "concurrency_exceeded": exitLimit, "queue_full": exitLimit, "limit_reached": exitLimit,
+		"model_not_granted": exitDenied, "acr_required": exitDenied, "media_not_granted": exitDenied, "keys_not_granted": exitDenied, "key_lifetime": exitDenied,
+		"limits_unavailable": exitUnreachable, "agent_offline": exitOffline,
+	} {
+		if got := (&failure{code: code}).exit(); got != want {
+			t.Errorf("%s: %d, want %d", code, got, want)
+		}
+	}
+}

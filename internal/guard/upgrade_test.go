@@ -235,3 +235,26 @@ func TestACallerThatLeavesItsWebSocketEndsIt(t *testing.T) {
 		t.Errorf("ended %s", e.Ended)
 	}
 }
+
+func TestFramesEndWhereTheyEndHoweverTheyAreCut(t *testing.T) {
+	long := append([]byte{0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0}, make([]byte, 1<<16)...)
+	masked := []byte{0x81, 0x83, 1, 2, 3, 4, 'a', 'b', 'c'}
+	medium := append([]byte{0x81, 126, 0, 200}, make([]byte, 200)...)
+	var all []byte
+	ends := map[int]bool{0: true}
+	for _, frame := range [][]byte{{0x89, 0}, masked, medium, {0x01, 1, 'x'}, long, {0x80, 0}} {
+		all = append(all, frame...)
+		ends[len(all)] = true
+	}
+	for _, size := range []int{1, 2, 3, 7, 100, 4096} {
+		var f frames
+		for at := 0; at < len(all); {
+			n := min(size, len(all)-at)
+			f.feed(all[at : at+n])
+			at += n
+			if f.atBoundary() != ends[at] {
+				t.Fatalf("in pieces of %d: at byte %d a frame ends: %t", size, at, f.atBoundary())
+			}
+		}
+	}
+}

@@ -125,7 +125,8 @@ func (r reservation) Use(in, out int64) error {
 	return nil
 }
 
-// Settle charges what was counted; what nobody knows costs nothing.
+// Settle charges what was counted or estimated; what has no figure by now was not
+// spent.
 func (r reservation) Settle(e guard.Event) { r.held.Settle(max(e.TokensIn, 0), max(e.TokensOut, 0)) }
 
 // reserveStream counts a tcp stream as one request that runs until end is called.

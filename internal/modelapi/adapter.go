@@ -9,6 +9,9 @@ import (
 // both "base:adapter" and the base, and a decision must hold for each. Which field a server obeys is not asked: in any of
 // them a name counts. vLLM's adapters are models of their own, by name.
 
+// maxAdapters bounds the adapters of one request: each is decided on.
+const maxAdapters = 32
+
 // readAdapters finds the adapters that fields beside the model's name ask for, at the top and among the parameters.
 func (q *request) readAdapters() error {
 	if q.route.place == inLoRA || !q.class.Action.usesModel() {
@@ -22,7 +25,11 @@ func (q *request) readAdapters() error {
 		if len(raw) == 0 || raw[0] != '{' && raw[0] != '[' {
 			continue
 		}
-		for _, one := range oneOrMany(raw) {
+		all, err := oneOrMany(field, raw)
+		if err != nil {
+			return err
+		}
+		for _, one := range all {
 			if one[0] != '{' {
 				continue // refused by the rules for bodies
 			}
@@ -56,7 +63,11 @@ func (q *request) adapterNames(field string, raw []byte) error {
 	if isAbsent(raw) {
 		return nil
 	}
-	for _, one := range oneOrMany(raw) {
+	all, err := oneOrMany(field, raw)
+	if err != nil {
+		return err
+	}
+	for _, one := range all {
 		if isAbsent(one) {
 			continue
 		}
@@ -64,7 +75,9 @@ func (q *request) adapterNames(field string, raw []byte) error {
 		if !ok || !validExactName(name) {
 			return &Error{400, "field_invalid", "the body's field \"" + field + "\" must be the name of an adapter"}
 		}
-		q.addAdapter(name)
+		if err := q.addAdapter(name); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -79,7 +92,10 @@ func (q *request) adapterScales(raw []byte) error {
 	if raw[0] != '[' {
 		return wrong
 	}
-	all := elements(raw)
+	all, err := oneOrMany("lora", raw)
+	if err != nil {
+		return err
+	}
 	for _, one := range all {
 		if one[0] != '{' {
 			return wrong
@@ -88,34 +104,40 @@ func (q *request) adapterScales(raw []byte) error {
 		if err != nil {
 			return wrong
 		}
-		q.addAdapter("lora-" + strconv.FormatUint(id, 10))
+		if err := q.addAdapter("lora-" + strconv.FormatUint(id, 10)); err != nil {
+			return err
+		}
 	}
 	if len(all) == 0 {
-		q.addAdapter("lora-none")
+		return q.addAdapter("lora-none")
 	}
 	return nil
 }
 
 // addAdapter notes an adapter of the request's model, before the model itself.
-func (q *request) addAdapter(name string) {
+func (q *request) addAdapter(name string) error {
 	c := q.class
 	base := q.only
 	if n := len(c.Models); n > 0 {
 		base = c.Models[n-1] // the base is last
 	}
 	if base == "" {
-		return // the request is refused for naming no model
+		return nil // the request is refused for naming no model
 	}
 	full := base + ":" + name
 	for _, known := range c.Models {
 		if known == full {
-			return
+			return nil
 		}
+	}
+	if len(c.Models) > maxAdapters {
+		return &Error{400, "too_many_adapters", "one request may name 32 adapters at most; send it in parts"}
 	}
 	if len(c.Models) == 0 {
 		c.Models = []string{base}
 	}
 	c.Models = append([]string{full}, c.Models...)
+	return nil
 }
 
 // splitAdapter cuts SGLang's "base:adapter". What the base is called does not matter: the server has one. A base with a
@@ -133,12 +155,19 @@ func isAbsent(raw []byte) bool {
 	return len(raw) == 0 || string(raw) == "null" || string(raw) == `""`
 }
 
-// oneOrMany is a canonical value that may stand alone or in a list.
-func oneOrMany(raw []byte) [][]byte {
-	if raw[0] == '[' {
-		return elements(raw)
+// oneOrMany is a canonical value that may stand alone or in a list, one for each input.
+func oneOrMany(field string, raw []byte) ([][]byte, error) {
+	if raw[0] != '[' {
+		return [][]byte{raw}, nil
 	}
-	return [][]byte{raw}
+	var all [][]byte
+	for one := range elementsOf(raw) {
+		if len(all) == MaxInputs {
+			return nil, errManyInputs(field)
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }
 
 // objectOf reads a canonical object.

@@ -1,6 +1,9 @@
 package modelapi
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Kinds of [ID]. Those whose answers are never read for one are of nobody: a request that names one is denied.
 const (
@@ -11,7 +14,10 @@ const (
 	IDConversation = "conversation" // of the Responses API
 )
 
-const maxID = 256
+const (
+	maxID  = 256
+	maxIDs = 128 // of one request: each is looked up
+)
 
 // pathID says which kind of id a parameter of a path is; "" for none.
 func pathID(parameter string) string {
@@ -45,7 +51,14 @@ func (q *request) addID(kind, value string) error {
 	if value == "" || len(value) > maxID || !validExactName(value) {
 		return &Error{400, "id_invalid", "the request names what the server keeps by an id that is none"}
 	}
-	q.class.IDs = append(q.class.IDs, ID{Kind: kind, Value: value})
+	id := ID{Kind: kind, Value: value}
+	switch {
+	case slices.Contains(q.class.IDs, id):
+		return nil
+	case len(q.class.IDs) == maxIDs:
+		return &Error{400, "too_many_ids", "one request may go on with 128 sessions at most; send it in parts"}
+	}
+	q.class.IDs = append(q.class.IDs, id)
 	return nil
 }
 
@@ -75,7 +88,11 @@ func (q *request) readSessionParams() error {
 	if isAbsent(raw) {
 		return nil
 	}
-	for _, one := range oneOrMany(raw) {
+	all, err := oneOrMany("session_params", raw)
+	if err != nil {
+		return err
+	}
+	for _, one := range all {
 		if isAbsent(one) {
 			continue
 		}

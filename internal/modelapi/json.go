@@ -13,7 +13,8 @@ const (
 	MaxBody  = 32 << 20 // an image as a data URI is about 20 MB
 	MaxDepth = 64       // deeper than any real request; recursive parsers upstream have died of depth
 
-	maxSmallObject = 12 // up to here comparing each name with each other beats a map
+	maxNames       = 1 << 14 // of one object: what is kept of each name is more than the name
+	maxSmallObject = 12      // up to here comparing each name with each other beats a map
 )
 
 // document is a JSON text in canonical form: no space, the shortest escapes, numbers as they were written.
@@ -164,8 +165,11 @@ func (w *walker) object(depth int) error {
 	w.members = nil // only the top object's are noted
 	var seen nameSet
 	w.pos++
-	for w.data[w.pos] != '}' {
+	for n := 0; w.data[w.pos] != '}'; n++ {
 		name := w.skipString()
+		if n == maxNames {
+			return &Error{400, "json_too_many_names", "the body has an object of more than 16,384 names"}
+		}
 		if !seen.add(name) {
 			return &Error{400, "json_duplicate_name", "the body has a name twice in one object (letter case does not tell names apart)"}
 		}

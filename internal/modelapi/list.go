@@ -5,8 +5,12 @@ import (
 	"slices"
 )
 
-// MaxList bounds an answer that lists models.
-const MaxList = 4 << 20
+const (
+	// MaxList bounds an answer that lists models.
+	MaxList = 4 << 20
+	// maxListed bounds the models in one: each is decided on.
+	maxListed = 8192
+)
 
 // FilterModels rewrites a successful answer of the action [ListModels]: of the models in it only those stay for which
 // allowed says so, asked with the canonical name. What a list may tell is itself a list: the known arrays of models, of
@@ -28,7 +32,11 @@ func (t *Table) FilterModels(in Input, body []byte, allowed func(model string, e
 		raw := doc.data[m.start:m.end]
 		switch {
 		case isListName(m.name) && raw[0] == '[':
-			out = appendMember(out, m.name, f.list(raw))
+			told := f.list(raw)
+			if told == nil {
+				return nil, &Error{502, "upstream_invalid", "the model server lists more than 8,192 models"}
+			}
+			out = appendMember(out, m.name, told)
 		case raw[0] != '[' && raw[0] != '{':
 			out = appendMember(out, m.name, raw)
 		}
@@ -60,22 +68,27 @@ type filter struct {
 	allowed     func(model string, egress bool) bool
 }
 
-// list keeps the elements of a canonical array that are objects and allowed, each once.
+// list keeps the elements of a canonical array that are objects and allowed, each once; nil if there are too many.
 func (f *filter) list(raw []byte) []byte {
 	var names []string
 	var kept [][]byte
-	for _, element := range elements(raw) {
+	known, n := map[string]bool{}, 0
+	for element := range elementsOf(raw) {
+		if n++; n > maxListed {
+			return nil
+		}
 		name, told := f.element(element)
-		if name == "" || slices.Contains(names, name) {
+		if name == "" || known[name] {
 			continue
 		}
+		known[name] = true
 		names, kept = append(names, name), append(kept, told)
 	}
 	out := []byte{'['}
 	for i, told := range kept {
 		out = appendElement(out, told)
 		for _, alias := range f.aliasesOf(names[i]) {
-			if !slices.Contains(names, alias) {
+			if !known[alias] {
 				out = appendElement(out, renamed(told, alias))
 			}
 		}
@@ -179,23 +192,6 @@ func renamed(told []byte, name string) []byte {
 		doc.setString(field, name)
 	}
 	return doc.data
-}
-
-// elements cuts a canonical array into its elements.
-func elements(raw []byte) [][]byte {
-	var out [][]byte
-	w := walker{data: raw, pos: 1}
-	for w.data[w.pos] != ']' {
-		start := w.pos
-		if w.value(1) != nil {
-			return nil // cannot happen: the whole was walked before
-		}
-		out = append(out, raw[start:w.pos])
-		if w.data[w.pos] == ',' {
-			w.pos++
-		}
-	}
-	return out
 }
 
 // appendMember adds a member to an open object. name is as it stands between the quotes of canonical JSON.

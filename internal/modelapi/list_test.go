@@ -79,7 +79,7 @@ func TestListsTellOnlyWhatTheCallerMayUse(t *testing.T) {
 }
 
 func TestListsThatCannotBeReadAreNotPassedOn(t *testing.T) {
-	for _, body := range []string{"", "[]", "null", `{"data":[{"id":"a","id":"b"}]}`, "<html>", `{"data":[`, strings.Repeat("[", 99)} {
+	for _, body := range []string{"", "[]", "null", `{"data":[{"id":"a","id":"b"}]}`, "<html>", `{"data":[`, strings.Repeat("[", 99), `{"data":[` + strings.Repeat("{},", maxListed) + `{}]}`} {
 		_, err := Default().FilterModels(Input{Server: "openai", Method: "GET", Path: "/v1/models"}, []byte(body),
 			func(string, bool) bool { return true })
 		if code(err) != "upstream_invalid" {

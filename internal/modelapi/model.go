@@ -112,8 +112,7 @@ func (q *request) name(raw string) (string, error) {
 			if !validExactName(adapter) {
 				return "", errModelName()
 			}
-			q.addAdapter(adapter)
-			return q.only + ":" + adapter, nil
+			return q.only + ":" + adapter, q.addAdapter(adapter)
 		}
 		return q.only, nil
 	}

@@ -86,7 +86,10 @@ func (b *ruling) parameterList(d *draft, i int) error {
 		if err := b.object(inner); err != nil {
 			return err
 		}
-		if n++; n > 1 {
+		if n++; n > MaxInputs {
+			return errManyInputs(d.members[i].name)
+		}
+		if n > 1 {
 			out = append(out, ',')
 		}
 		out, changed = inner.appendTo(out), changed || inner.changed()
@@ -137,7 +140,7 @@ func (b *ruling) member(d *draft, i int, r *bodyRule) error {
 		b.prompts = max(b.prompts, lengthOf(raw, r.With == "lists"))
 	case inputs:
 		if !generates(b.class.Action) && lengthOf(raw, false) > MaxInputs {
-			return &Error{400, "too_many_inputs", "the body's field \"" + r.Field + "\" is a list of more than 2,048; send it in parts"}
+			return errManyInputs(r.Field)
 		}
 	case usage:
 		return b.noteUsage(raw)
@@ -280,6 +283,10 @@ func wholeNumber(field string, raw []byte) (int64, error) {
 
 func errField(field, what string) error {
 	return &Error{400, "field_invalid", "the body's field \"" + field + "\" " + what}
+}
+
+func errManyInputs(field string) error {
+	return &Error{400, "too_many_inputs", "the body's field \"" + field + "\" is a list of more than 2,048; send it in parts"}
 }
 
 func errDenied(r *bodyRule) error {

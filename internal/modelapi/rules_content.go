@@ -56,11 +56,15 @@ type contentReader struct {
 	bytes    int64
 	media    uint
 	tool     bool
+	offered  int // tools in all
 }
 
 // maxTwice is the depth down to which an object may be looked at twice: real messages are not as deep, and the time for
 // one that is stays in proportion to its length.
 const maxTwice = 4
+
+// maxTools bounds the tools of one body: each is looked at.
+const maxTools = 2048
 
 // top reads one member of the body.
 func (r *contentReader) top(name string) error {
@@ -327,6 +331,9 @@ func (r *contentReader) tools() error {
 		return nil
 	}
 	for element := range elementsOf(raw) {
+		if r.offered++; r.offered > maxTools {
+			return &Error{400, "too_many_tools", "the body offers more than 2,048 tools"}
+		}
 		if element[0] != '{' {
 			continue
 		}
@@ -344,11 +351,11 @@ func (r *contentReader) tools() error {
 			r.tool = true
 		}
 		if i := d.index("tools"); i >= 0 { // of a namespace
-			inner := contentReader{data: element, pos: d.members[i].start, book: r.book, depth: r.depth + 1}
+			inner := contentReader{data: element, pos: d.members[i].start, book: r.book, depth: r.depth + 1, offered: r.offered}
 			if err := inner.tools(); err != nil {
 				return err
 			}
-			r.tool = r.tool || inner.tool
+			r.tool, r.offered = r.tool || inner.tool, inner.offered
 		}
 	}
 	return nil

@@ -16,6 +16,7 @@ type reservation struct {
 	output  int64
 	bound   bool  // less output than asked for: the budget did not leave more
 	metered bool  // an enforced token limit stands behind it
+	looks   bool  // it takes nothing: what the counters are held to is not its to say
 	waited  bool  // a round has passed since it began
 	began   int64 // when it was first tried
 	at      int64 // when it was taken
@@ -53,7 +54,9 @@ func (r *reservation) Use(input, output int64) error {
 	}
 	input, output = saturate(input), saturate(output)
 	if r.bound && output >= r.output {
-		return r.refusal()
+		if err := r.refusal(); err != nil {
+			return err
+		}
 	}
 	if plus(input, output) <= r.cap.Load() {
 		return nil
@@ -61,7 +64,7 @@ func (r *reservation) Use(input, output int64) error {
 	return r.extend(plus(input, output))
 }
 
-// refusal says which budget did not leave more output.
+// refusal says which budget did not leave more output; nil if those that did not only warn by now.
 func (r *reservation) refusal() error {
 	b := r.book
 	b.mu.Lock()
@@ -77,6 +80,9 @@ func (r *reservation) refusal() error {
 		if short < 0 || c.room(now) < r.holds[short].c.room(now) {
 			short = i
 		}
+	}
+	if short < 0 {
+		return nil
 	}
 	c := r.holds[short].c
 	return b.exceeded(r, c, r.least(c), now)

@@ -3,13 +3,14 @@ package limit
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // hold is a reservation's part of one counter.
 type hold struct {
 	c *counter
-	n int64 // taken
+	n int64 // the least limit, then what is taken
 }
 
 // Reserve sets aside what a request may use, of all rules or of none. An *Exceeded says which limit is in the way; any
@@ -132,25 +133,29 @@ func (b *Book) hold(r *reservation, rule *Rule, k kind, rate Rate, now int64) er
 		return fmt.Errorf("limit of grant %q: %d in %s is no rate", rule.Grant, rate.N, rate.Per)
 	}
 	key := counterKey{rule.Grant, rule.Per, rule.Who, k, rate.Per}
-	var c *counter
-	for i := range r.holds {
-		if r.holds[i].c.key == key {
-			c = r.holds[i].c
-		}
-	}
-	if c == nil {
-		if c = b.counter(key, now); c == nil {
+	n := min(rate.N, maxAmount)
+	i := slices.IndexFunc(r.holds, func(h hold) bool { return h.c.key == key })
+	if i < 0 {
+		c := b.counter(key, now)
+		if c == nil {
 			return fmt.Errorf("%w: %d counters are in use", ErrUnavailable, maxCounters)
 		}
 		c.slide(now)
-		c.enforced, c.warned = mark{}, mark{}
-		r.holds = append(r.holds, hold{c: c})
+		if !r.looks {
+			c.enforced, c.warned = mark{}, mark{}
+		}
+		i, r.holds = len(r.holds), append(r.holds, hold{c: c, n: n})
 	}
-	to := &c.enforced
+	h := &r.holds[i]
+	h.n = min(h.n, n)
+	if r.looks {
+		return nil // what others are held to stays
+	}
+	to := &h.c.enforced
 	if rule.Warn {
-		to = &c.warned
+		to = &h.c.warned
 	}
-	if n := min(rate.N, maxAmount); to.rule == nil || n < to.n {
+	if to.rule == nil || n < to.n {
 		*to = mark{rule, n}
 	}
 	return nil

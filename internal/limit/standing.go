@@ -20,28 +20,25 @@ type Standing struct {
 func (b *Book) Usage(ctx context.Context, rules []Rule) ([]Standing, error) {
 	var all []Standing
 	for _, rule := range rules {
-		r := &reservation{book: b, ask: Ask{Rules: []Rule{rule}}}
+		r := &reservation{book: b, ask: Ask{Rules: []Rule{rule}}, looks: true}
 		if err := b.inspect(ctx, r, false); err != nil {
 			return nil, err
 		}
 		b.mu.Lock()
 		now := b.time()
 		for _, h := range r.holds {
-			all = append(all, b.standing(rule, h.c, now))
+			all = append(all, b.standing(rule, h, now))
 		}
 		b.mu.Unlock()
 	}
 	return all, nil
 }
 
-func (b *Book) standing(rule Rule, c *counter, now int64) Standing {
+func (b *Book) standing(rule Rule, h hold, now int64) Standing {
+	c := h.c
 	c.slide(now)
-	m := c.enforced
-	if rule.Warn {
-		m = c.warned
-	}
 	return Standing{
-		Rule: rule, Kind: string(c.key.kind), Limit: m.n, Window: c.key.window,
+		Rule: rule, Kind: string(c.key.kind), Limit: h.n, Window: c.key.window,
 		Used: c.charged(), Held: c.open + c.held(now), Resets: b.wall(c.clears(now), now),
 	}
 }
@@ -49,7 +46,7 @@ func (b *Book) standing(rule Rule, c *counter, now int64) Standing {
 // Reset forgets what has been used of the rule's rates, on all relays. What is reserved or leased stays so; concurrent
 // requests end by themselves. Other relays refuse on what they last knew for a moment.
 func (b *Book) Reset(ctx context.Context, rule Rule) error {
-	return b.inspect(ctx, &reservation{book: b, ask: Ask{Rules: []Rule{rule}}}, true)
+	return b.inspect(ctx, &reservation{book: b, ask: Ask{Rules: []Rule{rule}}, looks: true}, true)
 }
 
 // inspect reads the counters of a reservation's rules anew, and clears them if asked to.

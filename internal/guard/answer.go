@@ -40,7 +40,7 @@ func (x *exchange) forward() {
 	leave := x.guard.live.enter(ctx, x)
 	defer leave()
 	if x.asked != x.guard.live.asking.Load() { // the rights changed since the decision, which a recheck could not see
-		if d, no := x.answerOf(ctx); no != nil {
+		if d, _, no := x.answerOf(ctx); no != nil {
 			x.fail(ctx, &ending{code: denied(d).code, status: http.StatusForbidden, message: denied(d).message})
 			return
 		}

@@ -158,11 +158,12 @@ func (e *Limited) Error() string { return e.Code + ": " + e.Message }
 // Ask is what Reserve sets something aside for. Input and Output are tokens; both are 0 for a request that has none.
 type Ask struct {
 	Question Question
-	Decision Decision // the first one, which the request is counted under
-	Input    int64    // estimated
-	Output   int64    // of all answers together
-	Choices  int64    // answers; at least 1
-	Unstated bool     // Output is our word, not the caller's: less is fine
+	Decision Decision   // the first one
+	Also     []Decision // those of other grants, for further models and actions: their limits hold too
+	Input    int64      // estimated
+	Output   int64      // of all answers together
+	Choices  int64      // answers; at least 1
+	Unstated bool       // Output is our word, not the caller's: less is fine
 }
 
 // Reservation is what Reserve set aside. Settle or Release is called, once, at the end.

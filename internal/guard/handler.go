@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,7 @@ type exchange struct {
 	refusedAction string // of questions, the one that was denied
 	asked         uint64 // live's count of rechecks when the questions were put
 	decision      Decision
+	also          []Decision // of the other grants that the request rests on
 	ask           Ask
 	reservation   Reservation
 	recorded      bool // the allow decision is in the log: an outcome is due
@@ -187,7 +189,7 @@ func (x *exchange) decide() *refusal {
 		}
 	}
 	var refused *Question
-	if x.decision, refused = x.answerOf(x.r.Context()); refused != nil {
+	if x.decision, x.also, refused = x.answerOf(x.r.Context()); refused != nil {
 		x.class.Model = refused.Model // the one that the record is about
 		x.refusedAction = refused.Action
 		return denied(x.decision)
@@ -195,17 +197,20 @@ func (x *exchange) decide() *refusal {
 	return nil
 }
 
-// answerOf puts the questions of the exchange: its first decision within the bounds of all, or the first denial and
-// what it denies. It reads only what no longer changes.
-func (x *exchange) answerOf(ctx context.Context) (Decision, *Question) {
-	var all Decision
+// answerOf puts the questions of the exchange: its first decision within the bounds of all and those by other grants, or
+// the first denial and what it denies. It reads only what no longer changes.
+func (x *exchange) answerOf(ctx context.Context) (all Decision, also []Decision, refused *Question) {
 	for i := range x.questions {
 		d := x.guard.Decide(ctx, x.questions[i])
 		if !d.Allow {
-			return d, &x.questions[i]
+			return d, nil, &x.questions[i]
 		}
-		if i == 0 {
+		isKnown := func(other Decision) bool { return other.Grant == d.Grant }
+		switch {
+		case i == 0:
 			all = d
+		case !isKnown(all) && !slices.ContainsFunc(also, isKnown):
+			also = append(also, d)
 		}
 		if n := d.MaxOutputTokens; n > 0 && (all.MaxOutputTokens == 0 || n < all.MaxOutputTokens) {
 			all.MaxOutputTokens = n
@@ -215,7 +220,7 @@ func (x *exchange) answerOf(ctx context.Context) (Decision, *Question) {
 		}
 		all.TokenLimited = all.TokenLimited || d.TokenLimited
 	}
-	return all, nil
+	return all, also, nil
 }
 
 // decidedPath is the path that is decided on, recorded and sent: the canonical one, or the raw one of a request that no

@@ -92,7 +92,7 @@ const (
 // the machine is busy.
 func (x *exchange) askFirmly(ctx context.Context) Decision {
 	for try := 1; ; try++ {
-		d, _ := x.answerOf(ctx)
+		d, _, _ := x.answerOf(ctx)
 		if d.Allow || denied(d).status != http.StatusServiceUnavailable || try == askTries {
 			return d
 		}
@@ -145,7 +145,7 @@ func (w *watch) expire(ctx context.Context) {
 	if w.timer == nil {
 		return
 	}
-	d, _ := w.x.answerOf(ctx)
+	d, _, _ := w.x.answerOf(ctx)
 	switch {
 	case ctx.Err() != nil:
 	case !d.Allow && denied(d).status == http.StatusServiceUnavailable && w.tries < askTries:

@@ -34,7 +34,7 @@ func generates(a modelapi.Action) bool { return a == modelapi.Chat || a == model
 
 // toAsk is what the request may cost at most.
 func (x *exchange) toAsk() Ask {
-	a := Ask{Question: x.questions[0], Decision: x.decision, Choices: min(max(x.class.Choices, 1), maxChoices)}
+	a := Ask{Question: x.questions[0], Decision: x.decision, Also: x.also, Choices: min(max(x.class.Choices, 1), maxChoices)}
 	if readsPrompt(x.class.Action) {
 		a.Input = (x.class.PromptBytes+bytesPerToken-1)/bytesPerToken + promptOverhead
 	}

@@ -85,15 +85,19 @@ func tokenLimited(d policy.Decision) bool {
 	return false
 }
 
-// reserve sets aside for the guard what a request may use, under the grant that
-// decided.
+// reserve sets aside for the guard what a request may use, under every grant
+// that it rests on.
 func (r *Relay) reserve(ctx context.Context, a guard.Ask) (guard.Reservation, error) {
-	d, ok := a.Decision.Value.(policy.Decision)
-	if !ok {
-		return nil, errors.New("the decision has lost its limits")
+	var rules []limit.Rule
+	for _, one := range append([]guard.Decision{a.Decision}, a.Also...) {
+		d, ok := one.Value.(policy.Decision)
+		if !ok {
+			return nil, errors.New("the decision has lost its limits")
+		}
+		rules = append(rules, rulesOf(d, a.Question.Caller.Principal, a.Input > 0 || a.Output > 0)...)
 	}
 	held, err := r.limits.Reserve(ctx, limit.Ask{
-		Rules: rulesOf(d, a.Question.Caller.Principal, a.Input > 0 || a.Output > 0),
+		Rules: rules,
 		Input: a.Input, Output: a.Output, Choices: a.Choices, Unstated: a.Unstated,
 	})
 	if err != nil {

@@ -65,6 +65,10 @@ func (r *contentReader) mediaObject(rule *bodyRule) error {
 			}
 		case "media_type":
 			r.skip()
+		case "format":
+			if raw := string(r.skip()); raw == `"processor_output"` || raw == `"precomputed_embedding"` {
+				err = &Error{400, "field_denied", "the body's field \"" + rule.Field + "\" must not hold tensors in place of an image, sound or video"}
+			}
 		default:
 			err = r.member(name)
 		}
@@ -187,7 +191,7 @@ func errRemote(field string) error {
 }
 
 func errStored() error {
-	return &Error{400, "media_stored", "an image, sound or file named by an id is not accepted: ids of stored files have no owner here; send the data itself, as a data: URI"}
+	return &Error{400, "media_stored", "what is stored and named by an id only is not accepted: such ids have no owner here; send the image, sound, file or message itself"}
 }
 
 func errLink() error {

@@ -65,6 +65,9 @@ func TestNothingIsFetchedForACaller(t *testing.T) {
 		{"openai", "/v1/chat/completions", chat(`[{"type":"image_url","image_url":null,"uuid":"another's"}]`), "media_stored"},
 		{"openai", "/v1/responses", `{"model":"m","input":[{"content":[{"type":"input_image","file_id":"f"}]}]}`, "media_stored"},
 		{"openai", "/v1/responses", `{"model":"m","input":[{"content":[{"type":"input_file","file_url":` + remote + `}]}]}`, "media_remote"},
+		{"openai", "/v1/responses", `{"model":"m","input":[{"type":"item_reference","id":"msg_1"}]}`, "media_stored"},
+		{"openai", "/v1/responses", `{"model":"m","input":[{"role":"user","content":"c"},{"id":"msg_1"}]}`, "media_stored"},
+		{"openai", "/v1/responses", `{"model":"m","input":[{"id":"msg_1","type":null}]}`, "media_stored"},
 		{"ollama", "/v1/messages", `{"model":"m:x","messages":[{"content":[{"type":"image","source":{"type":"url","url":` + remote + `}}]}]}`, "media_remote"},
 		{"ollama", "/v1/messages", `{"model":"m:x","messages":[{"content":[{"type":"image","source":{"type":"file","file_id":"f"}}]}]}`, "media_stored"},
 		{"ollama", "/v1/messages", `{"model":"m:x","messages":[{}],"system":[{"type":"image","source":{"url":` + remote + `}}]}`, "media_remote"},
@@ -72,6 +75,8 @@ func TestNothingIsFetchedForACaller(t *testing.T) {
 		{"ollama", "/api/chat", `{"model":"m:x","messages":[{"Images":["iVBO"]}]}`, "json_name_case"},
 		{"sglang", "/generate", `{"text":"t","image_data":"/srv/secret/png"}`, "media_remote"},
 		{"sglang", "/generate", `{"text":"t","image_data":[[` + remote + `]]}`, "media_remote"},
+		{"sglang", "/generate", `{"text":"t","image_data":[{"format":"processor_output","pixel_values":[[0.5]]}]}`, "field_denied"},
+		{"sglang", "/generate", `{"text":"t","image_data":{"feature":[[0.5]],"format":"precomputed_embedding"}}`, "field_denied"},
 		{"sglang", "/generate", `{"text":"t","audio_data":{"url":` + remote + `}}`, "media_remote"},
 		{"sglang", "/v1/rerank", `{"model":"m","query":[{"type":"image_url","image_url":{"url":` + remote + `}}],"documents":["d"]}`, "media_remote"},
 		{"sglang", "/v1/rerank", `{"model":"m","query":"q","documents":[[{"type":"video_url","video_url":{"url":` + remote + `}}]]}`, "media_remote"},
@@ -98,6 +103,7 @@ func TestWordsThatMerelyLookLikeMediaPass(t *testing.T) {
 		{"/v1/chat/completions", `{"model":"m","messages":[],"metadata":{"image_url":"http://x"},"functions":[{"name":"f","parameters":{"image_url":"http://x"}}]}`},
 		{"/v1/chat/completions", `{"model":"m","messages":[{"role":"user","content":"c","uuid":"u1"}]}`},
 		{"/v1/responses", `{"model":"m","input":[{"type":"message","content":[{"type":"output_text","text":"t","annotations":[{"type":"url_citation","url":"http://x"},{"type":"file_citation","file_id":"f"}]}]}],"text":{"format":{"type":"json_schema","schema":{"image_url":"http://x"}}}}`},
+		{"/v1/responses", `{"model":"m","conversation":{"id":"conv_1"},"input":[{"id":"msg_1","role":"assistant","content":"c"},{"type":"computer_call_output","acknowledged_safety_checks":[{"id":"s"}]}]}`},
 		{"/v1/responses", `{"model":"m","input":[{"type":"web_search_call","action":{"type":"open_page","url":"http://x"}},{"type":"function_call","arguments":"{\"image_url\":\"http://x\"}"}]}`},
 	} {
 		if c, err := Default().Classify(ask("openai", try.path, try.body)); err != nil || c.Media != nil {

@@ -41,7 +41,7 @@ type bodyRule struct {
 	Field string   `json:"field"`
 	In    []string `json:"in"` // "top", "params" (options, parameters, sampling_params), "content"
 	Verb  verb     `json:"rule"`
-	With  string   `json:"with"`  // overwrite: "subject", "salt", "priority", "user_id"; batch: "lists" counts only lists
+	With  string   `json:"with"`  // overwrite: "subject", "salt", "priority", "user_id"; batch: "lists" counts only lists, "raw" goes past a chat's template
 	Keep  []string `json:"keep"`  // keep: the names that stay
 	Media []string `json:"media"` // data-uri: the kinds this may be
 	Raw   bool     `json:"raw"`   // data-uri: base64 without a data: before it is fine too

@@ -138,6 +138,9 @@ func (b *ruling) member(d *draft, i int, r *bodyRule) error {
 		return b.noteChoices(r.Field, raw)
 	case batch:
 		b.prompts = max(b.prompts, lengthOf(raw, r.With == "lists"))
+		if r.With == "raw" && b.class.Action == Chat && !saysNothing(raw) {
+			b.class.also(Complete)
+		}
 	case inputs:
 		if !generates(b.class.Action) && lengthOf(raw, false) > MaxInputs {
 			return errManyInputs(r.Field)
@@ -156,6 +159,9 @@ func (b *ruling) member(d *draft, i int, r *bodyRule) error {
 	return nil
 }
 
+// maxKept is the longest string that is a setting and no text.
+const maxKept = 64
+
 // keep leaves of an object what is named and plain.
 func (b *ruling) keep(d *draft, i int, r *bodyRule) error {
 	raw := d.raw(i)
@@ -165,8 +171,8 @@ func (b *ruling) keep(d *draft, i int, r *bodyRule) error {
 	}
 	inner := draftAt(d.data, d.members[i].start)
 	for j := range inner.members {
-		first := inner.raw(j)[0]
-		if first == '{' || first == '[' || !slices.Contains(r.Keep, inner.members[j].name) {
+		value := inner.raw(j)
+		if value[0] == '{' || value[0] == '[' || len(value) > maxKept || !slices.Contains(r.Keep, inner.members[j].name) {
 			inner.drop(j)
 		}
 	}

@@ -27,6 +27,7 @@ var toolCases = []struct {
 	{"tools", "sglang", "/v1/chat/completions", `{"model":"m","messages":[{"role":"system","tools":[{"type":"code_interpreter"}]}]}`, true},
 	{"web_search_options", "openai", "/v1/chat/completions", `{"model":"m","messages":[],"web_search_options":{"search_context_size":"low"}}`, true},
 	{"web_search_options", "openai", "/v1/chat/completions", `{"model":"m","messages":[],"web_search_options":null}`, false},
+	{"plugins", "openai", "/v1/chat/completions", `{"model":"m","messages":[],"plugins":[{"id":"web"}]}`, true},
 	{"mcp_servers", "ollama", "/v1/messages", `{"model":"m:x","messages":[{}],"mcp_servers":[{"type":"url","url":"http://x"}]}`, true},
 }
 
@@ -40,6 +41,20 @@ func TestToolsThatTheServerRunsWantTheirOwnGrant(t *testing.T) {
 	body := `{"model":"m:x","messages":[{}],"tools":[{"Type":"web_search_20250305"}]}`
 	if _, err := Default().Classify(post("ollama", "/v1/messages", body)); code(err) != "json_name_case" {
 		t.Errorf("%s: %v", body, err)
+	}
+}
+
+func TestTokensInPlaceOfMessagesWantTheGrantOfARawPrompt(t *testing.T) {
+	for body, want := range map[string][]Action{
+		`{"messages":[],"input_ids":[1,2]}`: {Complete},
+		`{"messages":[],"input_ids":[]}`:    nil,
+		`{"messages":[],"input_ids":null}`:  nil,
+		`{"messages":[]}`:                   nil,
+	} {
+		c, err := Default().Classify(on("m", post("sglang", "/v1/chat/completions", body)))
+		if err != nil || c.Action != Chat || !slices.Equal(c.Also, want) {
+			t.Errorf("%s: got %s and %q, %v", body, c.Action, c.Also, err)
+		}
 	}
 }
 

@@ -53,6 +53,7 @@ type contentReader struct {
 	markdown bool   // the server fetches the images of Markdown text
 	tail     []byte // the end of the text before; only with markdown
 	depth    int    // of objects around pos
+	items    bool   // pos is in the Responses API's list of items
 	bytes    int64
 	media    uint
 	tool     bool
@@ -79,6 +80,7 @@ func (r *contentReader) top(name string) error {
 	case first != '{' && first != '[' && first != '"':
 		return nil // a setting
 	}
+	r.items = name == "input"
 	return r.member([]byte(name))
 }
 
@@ -136,6 +138,8 @@ type part struct {
 	address bool   // it has a "url" that is no data: URI
 	stored  bool   // it has an id that stands for media kept elsewhere
 	input   int    // where the value of "input" begins; 0: none
+	id      bool   // it has an id
+	more    bool   // it has something besides id and type
 }
 
 // object reads an object inside the body: a message, a part of its content, or what stands in one.
@@ -161,9 +165,12 @@ func (r *contentReader) object() error {
 
 // partMember reads one member of an object, or notes it for later.
 func (r *contentReader) partMember(p *part, name []byte) error {
+	p.more = p.more || string(name) != "type" && string(name) != "id"
 	switch string(name) {
 	case "type":
 		p.kind = r.skip()
+	case "id":
+		p.id = !saysNothing(r.skip())
 	case "url":
 		if r.data[r.pos] != '"' {
 			return r.value()
@@ -195,6 +202,12 @@ func (r *contentReader) partMember(p *part, name []byte) error {
 	return nil
 }
 
+// isReference says whether an item of the Responses API stands for one that the server keeps: such ids are told to
+// nobody here, and asked of nobody there.
+func (p *part) isReference() bool {
+	return string(p.kind) == `"item_reference"` || p.id && !p.more && (p.kind == nil || saysNothing(p.kind))
+}
+
 // judge looks at what a finished object's type makes of its members.
 func (r *contentReader) judge(p *part) error {
 	if p.input > 0 {
@@ -206,6 +219,9 @@ func (r *contentReader) judge(p *part) error {
 			return err
 		}
 		r.pos = end
+	}
+	if r.items && r.depth == 1 && p.isReference() {
+		return errStored()
 	}
 	if len(p.kind) < 2 || p.kind[0] != '"' {
 		return nil

@@ -55,6 +55,10 @@ var ruleCases = []ruleCase{
 	{"stream_options", "openai", "/v1/completions", `{"model":"m","prompt":"p","stream_options":5}`, "field_invalid"},
 	{"stream_options", "openai", "/v1/completions", `{"model":"m","prompt":"p","stream_options":{"Include_Usage":true}}`, "json_name_case"},
 	{"response_fields", "llama.cpp", "/completion", `{"prompt":"p","n_predict":1,"response_fields":["content"]}`, `{"prompt":"p","n_predict":1}`},
+	{"stream_interval", "llama.cpp", "/completion", `{"stream_interval":4096,"prompt":"p","n_predict":1}`, `{"prompt":"p","n_predict":1}`},
+	{"stream_interval", "sglang", "/generate", `{"text":"t","cache_salt":"salt","sampling_params":{"max_new_tokens":1,"stream_interval":4096}}`, `{"text":"t","cache_salt":"salt","sampling_params":{"max_new_tokens":1}}`},
+	{"stream_reasoning", "llama.cpp", "/completion", `{"stream_reasoning":false,"prompt":"p","n_predict":1}`, `{"prompt":"p","n_predict":1}`},
+	{"include_reasoning", "llama.cpp", "/completion", `{"include_reasoning":false,"prompt":"p","n_predict":1}`, `{"prompt":"p","n_predict":1}`},
 	{"timings_per_token", "llama.cpp", "/completion", `{"timings_per_token":true,"prompt":"p","n_predict":1}`, `{"prompt":"p","n_predict":1}`},
 
 	{"user", "openai", "/v1/embeddings", `{"user":"root","model":"m"}`, `{"user":"sub","model":"m"}`},
@@ -124,6 +128,11 @@ var ruleCases = []ruleCase{
 		"chat_template_kwargs", "llama.cpp", "/apply-template",
 		`{"chat_template_kwargs":{"enable_thinking":false,"chat_template":"x","tokenize":true,"thinking":{"a":1}}}`,
 		`{"chat_template_kwargs":{"enable_thinking":false}}`,
+	},
+	{
+		"chat_template_kwargs", "llama.cpp", "/apply-template", // a template would put it before the messages, uncounted
+		`{"chat_template_kwargs":{"reasoning_effort":"high","thinking_mode":"` + strings.Repeat("x", 64) + `"}}`,
+		`{"chat_template_kwargs":{"reasoning_effort":"high"}}`,
 	},
 	{"n_discard", "llama.cpp", "/completion", `{"prompt":"p","n_discard":-1,"n_predict":1}`, `{"prompt":"p","n_predict":1}`},
 	{"guided_decoding_backend", "llama.cpp", "/tokenize", `{"guided_decoding_backend":"outlines"}`, `{}`},

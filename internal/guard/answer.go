@@ -204,6 +204,7 @@ func (x *exchange) answerBody(ctx context.Context, response *Response, body io.R
 	s.class.Framing = modelapi.None
 	if x.resource.Kind == KindModel {
 		s.class.Framing = actualFraming(response.Header.Get("Content-Type"))
+		s.reader = x.watchReader()
 	}
 	x.copyResponseHeader(response.Header)
 	hasBody := x.r.Method != http.MethodHead && response.Status != http.StatusNoContent && response.Status != http.StatusNotModified

@@ -3,11 +3,14 @@ package guard
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,4 +111,71 @@ func TestASenderThatStallsIsRefused(t *testing.T) {
 		<-done
 		synctest.Wait()
 	})
+}
+
+// endlessEvents is an answer that comes as fast as it is taken.
+type endlessEvents struct{ closed atomic.Bool }
+
+func (e *endlessEvents) Read(p []byte) (int, error) {
+	if e.closed.Load() {
+		return 0, errors.New("closed")
+	}
+	return copy(p, strings.Repeat(event(1), 8)), nil
+}
+
+func (e *endlessEvents) Close() error { e.closed.Store(true); return nil }
+
+// A reader that takes nothing, or a byte now and then, would hold its slot at the model server, and what it reserved of
+// a budget that others share, for ever.
+func TestAReaderThatStallsIsCut(t *testing.T) {
+	for name, pause := range map[string]time.Duration{"takes nothing": 0, "trickles": readerStall / 2} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ended := make(chan Event, 1)
+				g := &Guard{
+					Decide: func(context.Context, Question) Decision { return Decision{Allow: true} },
+					Record: func(_ context.Context, e Event) error {
+						if e.Kind == EventOutcome {
+							ended <- e
+						}
+						return nil
+					},
+					NewID: func() string { return "1" },
+					Forward: func(context.Context, *Request) (*Response, error) {
+						return &Response{Status: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: &endlessEvents{}}, nil
+					},
+				}
+				client, served := net.Pipe()
+				l := &oneConn{conn: make(chan net.Conn, 1), closed: make(chan struct{})}
+				l.conn <- served
+				server := &http.Server{Handler: g.Handler(Resource{Kind: KindModel, Server: "openai"}, &Caller{})}
+				done := make(chan struct{})
+				go func() { defer close(done); _ = server.Serve(l) }()
+				begun := time.Now()
+				_, _ = fmt.Fprintf(client, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(chatBody), chatBody)
+				var reading sync.WaitGroup
+				if pause > 0 {
+					reading.Go(func() {
+						for one := make([]byte, 1); ; time.Sleep(pause) {
+							if _, err := client.Read(one); err != nil {
+								return
+							}
+						}
+					})
+				}
+				select {
+				case e := <-ended:
+					if waited := time.Since(begun); e.Ended != "reader_stalled" || waited > 2*readerStall {
+						t.Errorf("ended %q after %v", e.Ended, waited)
+					}
+				case <-time.After(24 * time.Hour):
+					t.Error("it runs for ever")
+				}
+				_ = client.Close()
+				_ = server.Close()
+				<-done
+				reading.Wait()
+			})
+		})
+	}
 }

@@ -23,6 +23,7 @@ type stream struct {
 	meter    *meter.Meter // nil: nothing is counted
 	owned    bool         // the id that the answer hands out is noted
 	onset    onset
+	reader   *readerWatch         // nil: it may take its time
 	tail     [len(lastEvent)]byte // the last bytes sent, newest last
 }
 
@@ -34,7 +35,10 @@ func (s *stream) copy(ctx context.Context, body io.Reader) *ending {
 	buffer := s.x.guard.smallBuffer()
 	defer func() { s.x.guard.putBuffer(buffer) }()
 	if !s.promised {
-		if err := s.control.Flush(); err != nil { // the head goes ahead of a first token that may be minutes away
+		s.reader.begin()
+		err := s.control.Flush()
+		s.reader.end()
+		if err != nil { // the head goes ahead of a first token that may be minutes away
 			return s.writeEnd(ctx, err)
 		}
 	}
@@ -101,6 +105,8 @@ func (s *stream) write(p []byte, flush bool) error {
 	if x.ttft == 0 && s.onset.in(p, s.class.Framing) {
 		x.ttft = x.guard.now().Sub(x.start)
 	}
+	s.reader.begin()
+	defer s.reader.end()
 	n, err := x.w.Write(p)
 	x.sent += int64(n)
 	if err != nil {

@@ -239,13 +239,16 @@ func (s *socket) receive(ctx context.Context) *ending {
 	x := s.x
 	buffer := x.guard.largeBuffer()
 	defer x.guard.putBuffer(buffer)
+	reader := x.watchReader()
 	for {
 		n, err := s.body.Read(buffer)
 		if n > 0 {
 			if x.ttft == 0 {
 				x.ttft = x.guard.now().Sub(x.start)
 			}
+			reader.begin()
 			written, writeErr := s.conn.Write(buffer[:n])
+			reader.end()
 			x.sent += int64(written)
 			s.frames.feed(buffer[:written])
 			if writeErr != nil && ctx.Err() == nil {

@@ -25,6 +25,9 @@ const (
 	Unknown      Action = "unknown"
 )
 
+// SubSpeech is the one that answers with sounds or images: their bytes are no text.
+const SubSpeech = "speech"
+
 // Protocol is the dialect a client expects errors in.
 type Protocol string
 

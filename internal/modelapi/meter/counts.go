@@ -31,7 +31,7 @@ func newCounts(c *modelapi.Class, status int) counts {
 	out := counts{now: unknown, streamed: c.Framing == modelapi.SSE || c.Framing == modelapi.NDJSON}
 	switch c.Action {
 	case modelapi.Chat, modelapi.Complete, modelapi.Transcribe:
-		out.counted, out.generating = true, status < 400
+		out.counted, out.generating = true, status < 400 && c.SubAction != modelapi.SubSpeech
 	case modelapi.Embed, modelapi.Rerank:
 		out.counted = true
 	}

@@ -16,13 +16,13 @@
 //   - Provider: figures the server gave for the whole answer: usage (chat, completions, Responses, Anthropic
 //     messages, embeddings), eval_count, tokens_predicted, timings, meta_info, details, x-generated-tokens.
 //   - Running: the latest of its running figures, when the answer was cut.
-//   - Deltas: pieces of text, thought or tool call counted, about one token each; if the server had given a figure
-//     before them, that figure and the pieces since.
+//   - Deltas: pieces of text, thought or tool call counted, about one token each, a long one by its bytes; if the
+//     server had given a figure before them, that figure and the pieces since.
 //   - Estimate: bytes of generated text divided by four.
 //   - Unset: nothing is known.
 //
 // Running figures of several choices in one stream are kept by index and added up. A reading that cannot be true
-// (negative, fractional, beyond 10^12, a total that is not the sum, more cached than read, no output beside text) is
+// (negative, fractional, beyond 10^12, a total below the sum, more cached than read, no output beside text) is
 // not taken, and the next source stands in. Input is never estimated here: who asked knows the request's bytes.
 //
 // # What is held back

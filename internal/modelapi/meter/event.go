@@ -5,7 +5,7 @@ type event struct {
 	numbers [nodes - firstNumber]int64
 	seen    uint32 // which numbers were given
 	marks   marks
-	pieces  int64 // non-empty texts that were generated
+	pieces  int64 // texts that were generated, as tokens
 	text    int64 // their bytes
 	whole   int64 // bytes of texts that a stream repeats
 
@@ -33,10 +33,15 @@ const (
 	wrong                         // a figure that is none
 )
 
-// What no count of tokens goes beyond.
 const (
+	// What no count of tokens goes beyond.
 	maxCount  = 1_000_000_000_000
 	maxDigits = 13
+
+	// The most bytes that are one token: of a text, a word or a run of spaces; of a tool call, its id, its name and the
+	// braces around a word.
+	longToken = 32
+	longCall  = 384
 )
 
 func (e *event) reset() {
@@ -96,7 +101,16 @@ func (e *event) exchange(n node, before, now int64) {
 		return
 	}
 	e.text += now - before
-	e.pieces += min(now, 1) - min(before, 1)
+	e.pieces += pieceTokens(now, longToken) - pieceTokens(before, longToken)
+}
+
+// pieceTokens is what a piece of a stream counts: one token, unless it is longer than one can be. Servers send several
+// at once: a tool call when it is whole, what was held back for a stop string, what a caller's setting has put together.
+func pieceTokens(size, longest int64) int64 {
+	if size > longest {
+		return inTokens(size)
+	}
+	return min(size, 1)
 }
 
 // container notes a container at n that nobody looked into, of size bytes with its brackets.
@@ -107,7 +121,8 @@ func (e *event) container(n node, size int64) {
 	case n == ids:
 		e.marks |= tokenIDs
 	case traits[n]&isText != 0:
-		e.generated(n, size)
+		e.text += size
+		e.pieces += pieceTokens(size, longCall)
 	}
 }
 

@@ -20,7 +20,7 @@ func TestUsageThatCannotBeTrueIsNotTaken(t *testing.T) {
 		`{"prompt_tokens":9,"completion_tokens":"3"}`,
 		`{"prompt_tokens":9,"completion_tokens":[3]}`,
 		`{"prompt_tokens":9,"completion_tokens":true}`,
-		`{"prompt_tokens":9,"completion_tokens":3,"total_tokens":13}`,
+		`{"prompt_tokens":9,"completion_tokens":3,"total_tokens":11}`,
 		`{"prompt_tokens":9,"total_tokens":8}`,
 		`{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":10}}`,
 		`{"prompt_tokens":9,"completion_tokens":3,"completion_tokens_details":{"reasoning_tokens":4}}`,

@@ -38,14 +38,10 @@ func (e *event) usage() (reading, bool) {
 	total := e.get(totalTokens)
 	switch {
 	case total < 0:
-	case r.input >= 0 && r.output >= 0:
-		if r.input+r.output != total {
-			return unknown, false
-		}
-	case total < max(r.input, r.output):
+	case total < max(r.input, 0)+max(r.output, 0):
 		return unknown, false
 	case r.input >= 0:
-		r.output = total - r.input
+		r.output = total - r.input // with the thoughts that some count beside the completion
 	default: // a reranker reads all it counts
 		r.input = total - max(r.output, 0)
 	}

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"iap/internal/modelapi"
@@ -44,6 +45,11 @@ var openAIForms = []form{
 			`"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,"prompt_tokens_details":{"cached_tokens":4},` +
 			`"completion_tokens_details":{"reasoning_tokens":5}}}`,
 		want: Usage{9, 12, 4, 5, Provider},
+	},
+	{
+		name: "chat, plain, thoughts beside the completion, in the total alone", class: chatPlain,
+		body: `{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":212,"completion_tokens_details":{"reasoning_tokens":200}}}`,
+		want: Usage{9, 203, -1, 200, Provider},
 	},
 	{
 		name: "chat, plain, details null", class: chatPlain,
@@ -140,6 +146,16 @@ var openAIForms = []form{
 		name: "chat, stream, timings for each token, cut", class: chatStream, cut: true,
 		body: `data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"a"}}],"timings":{"cache_n":0,"prompt_n":5,"predicted_n":2}}` + "\n\n",
 		want: Usage{5, 2, 0, -1, Running},
+	},
+	{
+		name: "chat, stream, many tokens in one piece, cut", class: chatStream, cut: true,
+		body: piece + `data: {"choices":[{"delta":{"content":"` + strings.Repeat("word", 100) + `"}}]}` + "\n\n" + piece,
+		want: Usage{-1, 102, -1, -1, Deltas},
+	},
+	{
+		name: "chat, stream, a tool call in one piece, cut", class: chatStream, cut: true,
+		body: `data: {"choices":[{"delta":{"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"` + strings.Repeat("word", 100) + `"}}]}}]}` + "\n\n",
+		want: Usage{-1, 118, -1, -1, Deltas},
 	},
 	{
 		name: "token ids, stream", class: textStream,
@@ -348,6 +364,10 @@ var quietForms = []form{
 	{
 		name: "embeddings", class: embedPlain,
 		body: `{"object":"list","data":[{"embedding":[0.1,-0.2],"index":0}],"usage":{"prompt_tokens":8,"total_tokens":8}}`, want: Usage{8, 0, -1, -1, Provider},
+	},
+	{
+		name: "an image", class: modelapi.Class{Action: modelapi.Complete, SubAction: modelapi.SubSpeech, Framing: modelapi.JSON},
+		body: `{"created":1,"data":[{"b64_json":"` + strings.Repeat("A", 1<<12) + `"}]}`, want: Usage{-1, -1, -1, -1, Unset},
 	},
 	{name: "Ollama embed", class: embedPlain, body: `{"embeddings":[[0.1]],"prompt_eval_count":8}`, want: Usage{8, 0, -1, -1, Provider}},
 	{name: "Ollama embeddings", class: embedPlain, body: `{"embedding":[0.1]}`, want: Usage{-1, -1, -1, -1, Unset}},

@@ -12,6 +12,7 @@ type counts struct {
 	counted    bool // the action costs tokens
 	generating bool // it makes text
 	streamed   bool
+	times      int64 // answers that were generated for each that is told of
 
 	now    reading   // the server's latest word
 	final  bool      // it was the last one of a complete answer
@@ -28,7 +29,10 @@ type counts struct {
 }
 
 func newCounts(c *modelapi.Class, status int) counts {
-	out := counts{now: unknown, streamed: c.Framing == modelapi.SSE || c.Framing == modelapi.NDJSON}
+	out := counts{now: unknown, streamed: c.Framing == modelapi.SSE || c.Framing == modelapi.NDJSON, times: 1}
+	if c.Protocol == modelapi.TGI {
+		out.times = max(c.Choices, 1) // of best_of it tells what the best one cost
+	}
 	switch c.Action {
 	case modelapi.Chat, modelapi.Complete, modelapi.Transcribe:
 		out.counted, out.generating = true, status < 400 && c.SubAction != modelapi.SubSpeech
@@ -125,6 +129,9 @@ func (c *counts) usage(whole bool) Usage {
 		u.Output, u.Source = inTokens(c.bytes), Estimate
 	case u.Input >= 0:
 		u.Source = c.source(whole)
+	}
+	if u.Output > 0 {
+		u.Output *= c.times
 	}
 	return u
 }

@@ -331,6 +331,12 @@ var nativeForms = []form{
 		body: `{"generated_text":"hi"}`, want: Usage{7, 20, -1, -1, Provider},
 	},
 	{
+		name: "TGI, plain, the best of three", header: http.Header{"X-Prompt-Tokens": {"7"}, "X-Generated-Tokens": {"20"}},
+		class: modelapi.Class{Action: modelapi.Complete, Framing: modelapi.JSON, Protocol: modelapi.TGI, Choices: 3},
+		body:  `{"generated_text":"hi","details":{"generated_tokens":20,"best_of_sequences":[{"generated_text":"ho","generated_tokens":19}]}}`,
+		want:  Usage{7, 60, -1, -1, Provider},
+	},
+	{
 		name: "TGI, plain, details", class: textPlain,
 		body: `{"generated_text":"hi","details":{"finish_reason":"length","generated_tokens":20,"seed":null,"prefill":[],"tokens":[{"id":1,"text":"h"}]}}`,
 		want: Usage{-1, 20, -1, -1, Provider},

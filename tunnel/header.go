@@ -29,6 +29,9 @@ type Local struct {
 	Listen       string   `json:"listen,omitzero"`
 }
 
+// EndedTrailer is the HTTP trailer in which an agent says the code of an error that it put into an answer that had begun.
+const EndedTrailer = "X-Iap-Ended"
+
 // A Reply answers a Header: four bytes of length, then JSON of at most 16 KiB.
 type Reply struct {
 	OK           bool   `json:"ok"`

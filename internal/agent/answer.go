@@ -53,6 +53,7 @@ func (x *exchange) answer(response *http.Response) error {
 	if x.begun {
 		if no := x.noStream(response, body); no != nil {
 			x.log(slog.LevelWarn, "the answer of a request that waited is no stream", "status", response.StatusCode)
+			x.unread = response.StatusCode < 400 // an error has been read, and nothing is generated for it
 			return x.endInBand(no)
 		}
 		return w.chunked(body)

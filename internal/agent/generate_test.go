@@ -47,6 +47,10 @@ func startSlowServer(t testing.TB, start func(http.Handler) *httptest.Server) *s
 			return
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
+		if strings.HasPrefix(r.Header.Get("X-Request-Id"), "whole-") {
+			w.Header().Set("Content-Type", "application/json")
+			_ = http.NewResponseController(w).Flush()
+		}
 		if strings.HasPrefix(r.Header.Get("X-Request-Id"), "streams-") {
 			w.Header().Set("Content-Type", "text/event-stream")
 			fmt.Fprint(w, "data: {}\n\n")
@@ -229,6 +233,9 @@ func TestStreamThatWaitedEndsWithTheErrorOfItsProtocol(t *testing.T) {
 	up.next(t).finish <- `{"error":{"message":"model not found","type":"x"}}`
 	rest, err := io.ReadAll(body)
 	must(t, err)
+	if why := response.Trailer.Get(tunnel.EndedTrailer); why != "upstream_reset" {
+		t.Errorf("the relay is told %q", why)
+	}
 	if text := string(rest); !strings.Contains(text, `"code":"upstream_reset"`) || !strings.Contains(text, "answered 404: model not found") || !strings.Contains(text, "\n\ndata: {") {
 		t.Errorf("%q", text)
 	}
@@ -244,9 +251,9 @@ func TestStreamThatWaitedEndsWithTheErrorOfItsProtocol(t *testing.T) {
 		must(t, err)
 		rest, err := io.ReadAll(response.Body)
 		must(t, err)
-		text = string(rest)
+		text = string(rest) + response.Trailer.Get(tunnel.EndedTrailer)
 	}
-	if !strings.Contains(text, "waited 1ms in the queue of phi3") {
+	if !strings.Contains(text+reply.Code, "queue_full") || !strings.Contains(text, "waited 1ms in the queue of phi3") {
 		t.Errorf("too old: %q", text)
 	}
 	close(running.finish)
@@ -308,6 +315,26 @@ func TestCutStreamHoldsItsSlotToo(t *testing.T) {
 	} else {
 		close(g.finish)
 	}
+}
+
+// TestAnswerThatIsNoStreamHoldsItsSlotToo has a model server that answers one who waited for a stream with a whole
+// answer: it is refused at its head, and the server goes on for a while.
+func TestAnswerThatIsNoStreamHoldsItsSlotToo(t *testing.T) {
+	up := newSlowServer(t)
+	a, s := startHostileRelay(t).runAs(up.resource(", capacity: 1"), atOnce)
+	open(t, s, "corp/alice", "one", true)
+	running := up.next(t)
+	_, body := readAnswer(t, open(t, s, "corp/alice", "whole-two", true))
+	running.finish <- events
+	working := up.next(t)
+	if text, err := io.ReadAll(body); err != nil || !strings.Contains(string(text), "did not answer with a stream") {
+		t.Errorf("%q, %v", text, err)
+	}
+	<-working.gone
+	if !slotTaken(a.upstreams[0].queue) {
+		t.Error("the slot was freed while the upstream worked")
+	}
+	close(working.finish)
 }
 
 func slotTaken(q *queue) bool {

@@ -41,10 +41,11 @@ func (x *exchange) writeChunk(text string) error {
 
 func asChunk(text string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(text), text) }
 
-// endInBand ends an answer that has begun with the error event of its protocol.
+// endInBand ends an answer that has begun with the error event of its protocol,
+// and tells the relay the code in the trailer, which no model server's reaches.
 func (x *exchange) endInBand(no *refusal) error {
 	e := &modelapi.Error{Status: statusOf(no.code), Code: no.code.String(), Message: no.message}
-	_, err := io.WriteString(x.stream, asChunk(string(modelapi.StreamError(x.class, e, true)))+"0\r\n\r\n")
+	_, err := io.WriteString(x.stream, asChunk(string(modelapi.StreamError(x.class, e, true)))+"0\r\n"+tunnel.EndedTrailer+": "+no.code.String()+"\r\n\r\n")
 	return err
 }
 

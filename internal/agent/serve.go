@@ -50,6 +50,7 @@ type exchange struct {
 	body     io.Reader      // what goes upstream
 	size     int64          // of a model request's body
 	begun    bool           // the answer has: its client was told that it waits
+	unread   bool           // the upstream may go on: its answer was not read to the end
 }
 
 // serveRequest carries one request and reports whether the stream is good for
@@ -102,7 +103,11 @@ func (x *exchange) forward(ctx context.Context, held *hold) bool {
 		endBroken(x.stream, err)
 		return false
 	}
-	held.release()
+	if x.unread {
+		held.abandon()
+	} else {
+		held.release()
+	}
 	return x.finishBody()
 }
 

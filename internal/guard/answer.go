@@ -62,7 +62,7 @@ func (x *exchange) forward() {
 	x.limitDrain()
 	switch {
 	case end == nil && x.failed:
-		x.settle(upstreamError)
+		x.settle(response.failure())
 	case end == nil:
 		x.settle(completed)
 	case begun:
@@ -70,6 +70,16 @@ func (x *exchange) forward() {
 	default:
 		x.fail(ctx, end)
 	}
+}
+
+// failure is why an answer ended that carries an error.
+func (r *Response) failure() string {
+	if r.Ended != nil {
+		if code := r.Ended(); code != "" {
+			return code
+		}
+	}
+	return upstreamError
 }
 
 // mayHaveWorked says whether a model may have worked for a request of which no answer came: it was cut, or broke off,

@@ -122,6 +122,9 @@ type Response struct {
 	Header http.Header
 	Body   io.ReadCloser
 	Agent  string
+	// Ended is asked once Body has come to io.EOF: the code of an error that the agent, not the model server, put into
+	// the answer; "" for none. May be nil.
+	Ended func() string
 }
 
 // UpstreamError is how Forward and Response.Body report that the other side failed.

@@ -207,7 +207,13 @@ func (x *exchange) answer(ctx context.Context) (*guard.Response, error) {
 		x.body, x.upgraded = io.NopCloser(x.stream.Reader()), true
 		return &guard.Response{Status: response.StatusCode, Header: response.Header, Body: socket{x}, Agent: x.link.agent.ID}, nil
 	}
-	return &guard.Response{Status: response.StatusCode, Header: response.Header, Body: x, Agent: x.link.agent.ID}, nil
+	ended := func() string {
+		if code := response.Trailer.Get(tunnel.EndedTrailer); code != "" {
+			return agentsCode(tunnel.Reply{Code: code}).String()
+		}
+		return ""
+	}
+	return &guard.Response{Status: response.StatusCode, Header: response.Header, Body: x, Agent: x.link.agent.ID, Ended: ended}, nil
 }
 
 // Read passes the answer's body on and gives the stream back at its end.

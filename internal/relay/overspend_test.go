@@ -153,3 +153,38 @@ func TestWhatTheLimiterChargesIsWhatTheAuditSays(t *testing.T) {
 		}
 	}
 }
+
+func TestAnErrorThatTheAgentPutIntoTheAnswerIsWhyItEnded(t *testing.T) {
+	s := newSystem(t, allowAll)
+	fake := s.enrolFake(false, served{"phi3", "model", ""})
+	trailer := make(chan string, 1)
+	fake.serve(tunnel.Interactive, func(ctx context.Context, st *tunnel.Stream, _ tunnel.Header) {
+		const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+		const body = ": queued position=1\n\ndata: {\"error\":{\"message\":\"waited\",\"code\":\"queue_full\"}}\n\n"
+		for err := error(nil); err == nil; _, err = st.ReadHeader(ctx) {
+			r, err := http.ReadRequest(st.Reader())
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			_ = st.WriteReply(tunnel.Reply{OK: true}, fmt.Appendf(nil, "%s%x\r\n%s\r\n0\r\n%s\r\n", head, len(body), body, <-trailer))
+		}
+	}, tunnel.Announcement{Resource: "phi3", Kind: "model", Healthy: true, Server: "openai"})
+	c := client(t, s.user(nil).open(tunnel.Interactive), tunnel.Header{Resource: "phi3"})
+	for i, test := range []struct{ trailer, want string }{
+		{tunnel.EndedTrailer + ": queue_full\r\n", "queue_full"},
+		{tunnel.EndedTrailer + ": completed\r\n", "refused"}, // no agent's to say
+		{"", "upstream_error"},
+	} {
+		trailer <- test.trailer
+		r, text, err := chatOver(t, c, "/v1/chat/completions", "phi3")
+		if err != nil || len(r.Trailer) > 0 || !strings.Contains(text, "queue_full") {
+			t.Errorf("got %q %v %v", text, r.Trailer, err)
+		}
+		outcomes := func() []audit.Event { return s.events(func(e audit.Event) bool { return e.Kind == audit.KindOutcome }) }
+		eventually(t, "the outcome", func() bool { return len(outcomes()) == i+1 })
+		if e := outcomes()[i]; e.Ended != test.want || e.TokensIn+e.TokensOut != 0 {
+			t.Errorf("with %q: ended %q, %d tokens; want %q and none", test.trailer, e.Ended, e.TokensIn+e.TokensOut, test.want)
+		}
+	}
+}

@@ -40,6 +40,7 @@ var layers = []struct {
 	{"internal/state", nil, "a store knows nothing of what it stores"},
 	{"internal/limit", []string{"internal/state"}, "counting knows amounts and windows: whose they are and what they buy is others' business"},
 	{"internal/audit", nil, "a log knows nothing of who writes it"},
+	{"internal/replay", []string{"internal/audit", "policy"}, "it decides on what the log says and on nothing a relay knows"},
 	{"internal/version", nil, "everybody tells the version"},
 	{"internal/plaintext", nil, "everybody prints"},
 	{"internal/dev", []string{"internal/modelapi"}, "the development provider and model stand in for foreign servers: they share nothing with us"},

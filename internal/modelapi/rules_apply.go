@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Bounds on what one request may ask for.
@@ -135,6 +136,10 @@ func (b *ruling) member(d *draft, i int, r *bodyRule) error {
 		_, err := wholeNumber(r.Field, raw)
 		return err
 	case count:
+		if givesOne(b.class.Route) {
+			d.drop(i)
+			return nil
+		}
 		return b.noteChoices(r.Field, raw)
 	case batch:
 		b.prompts = max(b.prompts, lengthOf(raw, r.With == "lists"))
@@ -199,6 +204,12 @@ func (b *ruling) noteOutput(field string, raw []byte) error {
 		c.MaxOutput = max(c.MaxOutput, n)
 	}
 	return nil
+}
+
+// givesOne says which APIs have one answer and no word for more. llama.cpp takes the word there too, and tells the cost
+// of the last.
+func givesOne(route string) bool {
+	return strings.HasSuffix(route, "/messages") || strings.HasSuffix(route, "/responses")
 }
 
 func (b *ruling) noteChoices(field string, raw []byte) error {

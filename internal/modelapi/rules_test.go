@@ -41,6 +41,8 @@ var ruleCases = []ruleCase{
 	{"n", "openai", "/v1/completions", `{"model":"m","prompt":"p","n":-1}`, "field_invalid"},
 	{"n", "openai", "/v1/completions", `{"model":"m","prompt":"p","n":1.0}`, "field_invalid"},
 	{"n", "openai", "/v1/completions", `{"model":"m","prompt":"p","n":129}`, "too_many_choices"},
+	{"n_cmpl", "llama.cpp", "/v1/responses", `{"input":"i","n_cmpl":8,"n":8,"max_output_tokens":1,"user":"sub"}`, `{"input":"i","max_output_tokens":1,"user":"sub"}`},
+	{"n_cmpl", "llama.cpp", "/v1/messages", `{"messages":[],"n_cmpl":8,"max_tokens":1,"metadata":{"user_id":"sub"}}`, `{"messages":[],"max_tokens":1,"metadata":{"user_id":"sub"}}`},
 	{"n_cmpl", "llama.cpp", "/completion", `{"prompt":["p","q"],"n_cmpl":65}`, "too_many_choices"},
 	{"best_of", "tgi", "/generate", `{"inputs":"i","parameters":{"best_of":9223372036854775807}}`, "too_many_choices"},
 	{"parallel_sample_num", "sglang", "/generate", `{"text":"t","parallel_sample_num":129}`, "too_many_choices"},

@@ -12,6 +12,7 @@ type counts struct {
 	counted    bool // the action costs tokens
 	generating bool // it makes text
 	streamed   bool
+	asked      int64 // answers
 	times      int64 // answers that were generated for each that is told of
 
 	now    reading   // the server's latest word
@@ -26,12 +27,13 @@ type counts struct {
 	bytes  int64 // of all messages
 	marks  marks
 	items  int64 // of a list
+	told   int64 // answers with a usage chunk of their own
 }
 
 func newCounts(c *modelapi.Class, status int) counts {
-	out := counts{now: unknown, streamed: c.Framing == modelapi.SSE || c.Framing == modelapi.NDJSON, times: 1}
+	out := counts{now: unknown, streamed: c.Framing == modelapi.SSE || c.Framing == modelapi.NDJSON, asked: max(c.Choices, 1), times: 1}
 	if c.Protocol == modelapi.TGI {
-		out.times = max(c.Choices, 1) // of best_of it tells what the best one cost
+		out.times = out.asked // of best_of it tells what the best one cost
 	}
 	switch c.Action {
 	case modelapi.Chat, modelapi.Complete, modelapi.Transcribe:
@@ -65,9 +67,18 @@ func (c *counts) take(e *event) {
 	} else if c.streamed && e.marks&several == 0 && !e.has(generatedTokens) {
 		position = e.get(index)
 	}
-	if r, ok := e.reading(); ok {
-		c.read(r, e.marks, position)
+	r, ok := e.reading()
+	switch {
+	case !ok:
+		return
+	case c.asked == 1 || !e.tellsOne():
+	case !c.streamed && e.marks&several != 0:
+		r = reading{-1, r.output * c.asked, -1, -1} // the first of them, and of its prompt
+	case c.streamed && e.marks&(listed|filled) == listed:
+		position = c.told
+		c.told++
 	}
+	c.read(r, e.marks, position)
 }
 
 // read takes a reading: of the choice at position, or of the whole answer if that is -1.
@@ -113,6 +124,9 @@ func (c *counts) usage(whole bool) Usage {
 		u.Output, u.Source = output, c.source(whole)
 		if c.streamed && c.since > 0 {
 			u.Output, u.Source = output+c.since, Deltas
+		}
+		if c.asked > 1 && !whole && c.pieces > u.Output { // some have told what they cost, others not yet
+			u.Output, u.Source = c.pieces, Deltas
 		}
 	case !c.generating || c.marks&byTime != 0:
 		if u.Input >= 0 {

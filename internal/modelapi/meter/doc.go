@@ -21,7 +21,8 @@
 //   - Estimate: bytes of generated text divided by four.
 //   - Unset: nothing is known.
 //
-// Running figures of several choices in one stream are kept by index and added up. A reading that cannot be true
+// Running figures of several choices in one stream are kept by index and added up. Where a server tells the cost of one
+// answer of several (llama.cpp, TGI's best of several) it counts for each. A reading that cannot be true
 // (negative, fractional, beyond 10^12, a total below the sum, more cached than read, no output beside text) is
 // not taken, and the next source stands in. Input is never estimated here: who asked knows the request's bytes.
 //

@@ -54,6 +54,12 @@ func (e *event) usage() (reading, bool) {
 	return r, true
 }
 
+// tellsOne says whether a usage object is that of one answer, whatever number there are: llama.cpp puts the timings of
+// that answer beside it. Of several in one body it tells the first, in a stream each in a chunk of its own.
+func (e *event) tellsOne() bool {
+	return e.has(outputTokens) && e.get(predictedN) == e.get(outputTokens)
+}
+
 // checked refuses what cannot be true. No prompt is of no tokens: servers write 0 where they do not know.
 func (r reading) checked() (reading, bool) {
 	if r.cached > r.input && r.input > 0 || r.reasoning > r.output && r.output >= 0 {

@@ -143,6 +143,27 @@ var openAIForms = []form{
 		want: Usage{237, 35, 236, -1, Provider},
 	},
 	{
+		name: "chat, plain, llama.cpp's first of three", class: threeOf(chatPlain),
+		body: `{"choices":[{"message":{"content":"hi"}},{"message":{"content":"ho"}},{"message":{"content":"hu"}}],` +
+			`"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21},"timings":{"cache_n":0,"prompt_n":9,"predicted_n":12}}`,
+		want: Usage{-1, 36, -1, -1, Provider},
+	},
+	{
+		name: "chat, stream, llama.cpp's three, each with a chunk of usage", class: threeOf(chatStream),
+		body: piece + llamaUsage("12") + piece + llamaUsage("3") + piece + llamaUsage("4") + done,
+		want: Usage{-1, 19, -1, -1, Provider},
+	},
+	{
+		name: "chat, stream, llama.cpp's three, cut behind the first", class: threeOf(chatStream), cut: true,
+		body: strings.Repeat(piece, 9) + llamaUsage("2") + piece,
+		want: Usage{9, 10, -1, -1, Deltas},
+	},
+	{
+		name: "chat, stream, three in one chunk of usage", class: threeOf(chatStream),
+		body: piece + piece + `data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":19,"total_tokens":28}}` + "\n\n" + done,
+		want: Usage{9, 19, -1, -1, Provider},
+	},
+	{
 		name: "chat, stream, timings for each token, cut", class: chatStream, cut: true,
 		body: `data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"a"}}],"timings":{"cache_n":0,"prompt_n":5,"predicted_n":2}}` + "\n\n",
 		want: Usage{5, 2, 0, -1, Running},
@@ -175,6 +196,15 @@ var openAIForms = []form{
 	{
 		name: "a shape nobody knows", class: chatStream, body: `data: {"words":"twelve"}` + "\n\n", want: Usage{-1, 5, -1, -1, Estimate},
 	},
+}
+
+func threeOf(c modelapi.Class) modelapi.Class {
+	c.Choices = 3
+	return c
+}
+
+func llamaUsage(n string) string {
+	return `data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":` + n + `},"timings":{"cache_n":0,"prompt_n":9,"predicted_n":` + n + "}}\n\n"
 }
 
 // otherForms are the shapes of the other chat protocols.

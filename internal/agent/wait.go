@@ -27,21 +27,11 @@ const (
 // retryUnknown is when to try again where nothing is known of the generations.
 const retryUnknown = 5 * time.Second
 
-// isGeneration says which actions take a slot: those for which a model
-// computes.
-func isGeneration(action modelapi.Action) bool {
-	switch action {
-	case modelapi.Chat, modelapi.Complete, modelapi.Embed, modelapi.Rerank, modelapi.Transcribe:
-		return true
-	}
-	return false
-}
-
 // takeSlot waits for a slot of the upstream, where generations are bounded. A
 // nil hold is a request that needs none.
 func (x *exchange) takeSlot(ctx context.Context) (*hold, error) {
 	q := x.upstream.queue
-	if q == nil || !isGeneration(x.class.Action) {
+	if q == nil || !x.class.Action.Computes() {
 		return nil, nil
 	}
 	t, err := q.enter(x.header.Principal, x.header.Priority, x.size)

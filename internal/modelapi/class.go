@@ -25,7 +25,23 @@ const (
 	Unknown      Action = "unknown"
 )
 
-// SubSpeech is the one that answers with sounds or images: their bytes are no text.
+// Computes says whether a model works for the action: that takes a slot of the server's and costs tokens.
+func (a Action) Computes() bool {
+	switch a {
+	case Chat, Complete, Embed, Rerank, Transcribe:
+		return true
+	}
+	return false
+}
+
+// Generates says whether the answer is tokens of the model's own, whose number a request can bound.
+func (a Action) Generates() bool { return a == Chat || a == Complete }
+
+// usesModel says whether the action makes a model, or its tokenizer, work. Elsewhere the words of a body mean other
+// things than the body rules say, and the action itself is what is granted.
+func (a Action) usesModel() bool { return a.Computes() || a == Tokenize }
+
+// SubSpeech is the sub-action that answers with sounds or images: their bytes are no text.
 const SubSpeech = "speech"
 
 // Protocol is the dialect a client expects errors in.

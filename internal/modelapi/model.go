@@ -173,12 +173,3 @@ func (q *request) settleModel() error {
 	}
 	return nil
 }
-
-// usesModel says whether the action makes a model, or its tokenizer, work.
-func (a Action) usesModel() bool {
-	switch a {
-	case Chat, Complete, Embed, Rerank, Transcribe, Tokenize:
-		return true
-	}
-	return false
-}

@@ -18,12 +18,12 @@ type Obligations struct {
 // returns classifies as before: Verify takes it. What the caller says of himself never stays: without a Subject or a
 // CacheSalt those fields are taken out.
 func (t *Table) Rewrite(in Input, c Class, o Obligations) (Class, error) {
-	if len(c.Body) == 0 || c.Body[0] != '{' || !isInference(c.Action) {
+	if len(c.Body) == 0 || c.Body[0] != '{' || !c.Action.usesModel() {
 		return c, nil
 	}
 	w := rewriting{book: rules(), server: in.Server, class: &c, to: o, draft: draftAt(c.Body, 0)}
 	w.api = w.book.api(in.Server, c.Route)
-	if w.api == nil && generates(c.Action) && o.MaxOutput > 0 {
+	if w.api == nil && c.Action.Generates() && o.MaxOutput > 0 {
 		return c, &Error{403, "output_unbounded", "how long an answer of this route becomes cannot be bounded, and a limit asks for that; use another route"}
 	}
 	w.present()
@@ -31,7 +31,7 @@ func (t *Table) Rewrite(in Input, c Class, o Obligations) (Class, error) {
 	if w.draft.changed() {
 		c.Body = w.draft.appendTo(make([]byte, 0, len(c.Body)+w.growth()))
 	}
-	if o.MaxOutput > 0 && generates(c.Action) {
+	if o.MaxOutput > 0 && c.Action.Generates() {
 		c.MaxOutput = w.most
 	}
 	return c, nil
@@ -117,7 +117,7 @@ func (w *rewriting) member(d *draft, i int, r *bodyRule) {
 
 // cap bounds a field that asks for output tokens. One that says nothing, or without bound, says the bound.
 func (w *rewriting) cap(d *draft, i int) {
-	if w.to.MaxOutput <= 0 || !generates(w.class.Action) {
+	if w.to.MaxOutput <= 0 || !w.class.Action.Generates() {
 		return
 	}
 	n, err := wholeNumber(d.members[i].name, d.raw(i))
@@ -142,7 +142,7 @@ func (w *rewriting) fill() int64 {
 
 // addCap puts the cap into the field that the server obeys, if neither it nor one that excludes it is there.
 func (w *rewriting) addCap(d *draft) {
-	if w.to.MaxOutput <= 0 || !generates(w.class.Action) || w.api.Field == "" || d.index(w.api.Field) >= 0 {
+	if w.to.MaxOutput <= 0 || !w.class.Action.Generates() || w.api.Field == "" || d.index(w.api.Field) >= 0 {
 		return
 	}
 	for _, other := range w.api.Or {

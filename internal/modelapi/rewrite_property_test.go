@@ -204,7 +204,7 @@ func FuzzRewrite(f *testing.F) {
 		route := propertyRoutes[int(n)%len(propertyRoutes)]
 		o := testObligations()
 		c, err := forward(t, ask(route.server, route.path, string(body)), o)
-		if err != nil || !generates(c.Action) {
+		if err != nil || !c.Action.Generates() {
 			return
 		}
 		if most := allowedOutput(t, route.server, route.path, c.Body); most < 0 || most > o.MaxOutput {

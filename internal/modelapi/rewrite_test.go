@@ -105,7 +105,7 @@ func TestNoGeneratingRouteGoesWithoutACap(t *testing.T) {
 	for _, name := range append(Servers(), Auto) {
 		routes := Default().routesOf(name)
 		for _, r := range slices.Concat(slices.Collect(maps.Values(routes.literal)), routes.patterns) {
-			if !generates(r.action) || r.method == methodWebSocket || r.sub == SubSpeech { // sounds and images
+			if !r.action.Generates() || r.method == methodWebSocket || r.sub == SubSpeech { // sounds and images
 				continue
 			}
 			seen++

@@ -150,16 +150,3 @@ func (b *ruleBook) api(server, path string) *answerAPI {
 	}
 	return nil
 }
-
-// isInference says for which actions the rules hold: those that run a model. Elsewhere the same words mean other
-// things, and the action itself is what is granted.
-func isInference(a Action) bool {
-	switch a {
-	case Chat, Complete, Embed, Rerank, Transcribe, Tokenize:
-		return true
-	}
-	return false
-}
-
-// generates says whether an action answers with tokens of its own.
-func generates(a Action) bool { return a == Chat || a == Complete }

@@ -16,7 +16,7 @@ const (
 // applyRules holds the body against the table: it takes out what does not belong, refuses what is dangerous, and notes
 // what the class must say. What a decision is needed for is left to Rewrite.
 func (q *request) applyRules() error {
-	if !isInference(q.class.Action) {
+	if !q.class.Action.usesModel() {
 		return nil
 	}
 	b := ruling{book: rules(), class: q.class, choices: 1, prompts: 1}
@@ -147,7 +147,7 @@ func (b *ruling) member(d *draft, i int, r *bodyRule) error {
 			b.class.also(Complete)
 		}
 	case inputs:
-		if !generates(b.class.Action) && lengthOf(raw, false) > MaxInputs {
+		if !b.class.Action.Generates() && lengthOf(raw, false) > MaxInputs {
 			return errManyInputs(r.Field)
 		}
 	case usage:
@@ -190,7 +190,7 @@ func (b *ruling) keep(d *draft, i int, r *bodyRule) error {
 // noteOutput keeps the largest number of tokens asked for by any name. Zero is nothing said: some servers take it for
 // no bound.
 func (b *ruling) noteOutput(field string, raw []byte) error {
-	if !generates(b.class.Action) {
+	if !b.class.Action.Generates() {
 		return nil
 	}
 	n, err := wholeNumber(field, raw)
@@ -213,7 +213,7 @@ func givesOne(route string) bool {
 }
 
 func (b *ruling) noteChoices(field string, raw []byte) error {
-	if string(raw) == "null" || !generates(b.class.Action) {
+	if string(raw) == "null" || !b.class.Action.Generates() {
 		return nil
 	}
 	n, err := wholeNumber(field, raw)
@@ -243,7 +243,7 @@ func (b *ruling) noteUsage(raw []byte) error {
 
 // finish multiplies, saturating, and bounds the product.
 func (b *ruling) finish() error {
-	if !generates(b.class.Action) {
+	if !b.class.Action.Generates() {
 		return nil
 	}
 	if b.choices > MaxChoices || b.prompts > MaxChoices || b.choices*b.prompts > MaxChoices {

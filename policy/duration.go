@@ -41,12 +41,9 @@ func ParseDuration(text string) (time.Duration, error) {
 	return sum, nil
 }
 
-// FormatDuration writes a time as ParseDuration reads it: 90m, 12h, 90d.
-func FormatDuration(d time.Duration) string { return shortDuration(d) }
-
-// shortDuration writes a time as ParseDuration reads it, without the zero parts
+// FormatDuration writes a time as ParseDuration reads it, without the zero parts
 // that Duration.String appends: 24h, not 24h0m0s; from two days on in days.
-func shortDuration(d time.Duration) string {
+func FormatDuration(d time.Duration) string {
 	if d >= 2*day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
 	}
@@ -64,7 +61,7 @@ func shortDuration(d time.Duration) string {
 type durationText time.Duration
 
 func (d durationText) MarshalJSON() ([]byte, error) {
-	return json.Marshal(shortDuration(time.Duration(d)))
+	return json.Marshal(FormatDuration(time.Duration(d)))
 }
 
 func (d *durationText) UnmarshalJSON(data []byte) error {

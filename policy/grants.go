@@ -42,7 +42,7 @@ type Require struct {
 }
 
 // AgeText writes MaxAuthAge as it stands in a grants file: 12h, not 12h0m0s.
-func (r Require) AgeText() string { return shortDuration(r.MaxAuthAge) }
+func (r Require) AgeText() string { return FormatDuration(r.MaxAuthAge) }
 
 // IsZero reports whether nothing is required.
 func (r Require) IsZero() bool {

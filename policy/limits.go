@@ -42,10 +42,10 @@ func (l Limits) Limiting() bool {
 func (l Limits) String() string {
 	var parts []string
 	for _, r := range l.Requests {
-		parts = append(parts, fmt.Sprintf("%d requests/%s", r.N, shortDuration(r.Per)))
+		parts = append(parts, fmt.Sprintf("%d requests/%s", r.N, FormatDuration(r.Per)))
 	}
 	for _, r := range l.Tokens {
-		parts = append(parts, fmt.Sprintf("%d tokens/%s", r.N, shortDuration(r.Per)))
+		parts = append(parts, fmt.Sprintf("%d tokens/%s", r.N, FormatDuration(r.Per)))
 	}
 	if l.Concurrent > 0 {
 		parts = append(parts, fmt.Sprintf("%d at once", l.Concurrent))
@@ -100,7 +100,7 @@ func ParseRate(text string) (Rate, error) {
 }
 
 // String writes the rate as ParseRate reads it.
-func (r Rate) String() string { return strconv.FormatInt(r.N, 10) + "/" + shortDuration(r.Per) }
+func (r Rate) String() string { return strconv.FormatInt(r.N, 10) + "/" + FormatDuration(r.Per) }
 
 // MarshalJSON writes the text form.
 func (r Rate) MarshalJSON() ([]byte, error) { return json.Marshal(r.String()) }

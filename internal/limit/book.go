@@ -54,7 +54,7 @@ type Options struct {
 	Notice func(Notice)
 }
 
-// Book keeps this relay's part of all counters. It is a Reserver, safe for concurrent use.
+// Book keeps this relay's part of all counters. It is safe for concurrent use.
 type Book struct {
 	store   state.Store
 	me      lease // Holder and Generation

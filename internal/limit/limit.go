@@ -1,7 +1,6 @@
 package limit
 
 import (
-	"context"
 	"net/http"
 	"time"
 )
@@ -59,9 +58,4 @@ type Notice struct {
 	Rule    Rule
 	Percent int
 	Text    string
-}
-
-// Reserver is what the relay needs of this package.
-type Reserver interface {
-	Reserve(ctx context.Context, ask Ask) (Reservation, error)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/audit"
 	"iap/internal/guard"
@@ -231,7 +232,7 @@ func (a *operatorAPI) RevokeAgent(ctx context.Context, id string) error {
 
 // KillSession ends every session of the login, not just the one named: the other
 // class of the same key is the same hand, and so is a workload's token under
-// another key.
+// another key. The keys that the login made for programs end with it.
 func (a *operatorAPI) KillSession(ctx context.Context, id string) error {
 	target := a.relay.sessions.find(id)
 	if target == nil || target.identity().agent != nil {
@@ -247,7 +248,8 @@ func (a *operatorAPI) KillSession(ctx context.Context, id string) error {
 	if err := a.did(ctx, "iap:sessions.kill", id); err != nil {
 		a.relay.log.Error("record admin act", "error", err)
 	}
-	if err := a.relay.storeRefusal(ctx, target); err != nil {
+	keysErr := a.relay.endKeysOf(ctx, auth.KeyID(target.tunnel.PublicKey()))
+	if err := errors.Join(a.relay.storeRefusal(ctx, target), keysErr); err != nil {
 		return stateUnavailable(err)
 	}
 	return nil

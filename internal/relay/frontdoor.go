@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,9 @@ func resourceOf(q *http.Request) string {
 // may reach it: what the guard tells before it decides must not tell a resource
 // from none.
 func (r *Relay) doorResource(ctx context.Context, who *doorCaller, name string) guard.Resource {
+	if key, ok := who.principalSource.(*keyCaller); ok && !slices.Contains(key.key.Resources, name) {
+		return guard.Resource{Name: name, Kind: guard.KindModel}
+	}
 	if found, d := r.reach(ctx, who.identity(), name, who.via); d.Allow && found.Kind == guard.KindModel {
 		return r.guardResource(found)
 	}

@@ -55,6 +55,7 @@ type programKey struct {
 	Hash      []byte    `json:"hash"` // of the secret
 	Name      string    `json:"name"`
 	Owner     string    `json:"owner"` // principal id
+	Login     string    `json:"login"` // id of the session key by which it was made
 	Resources []string  `json:"resources"`
 	Actions   []string  `json:"actions"`
 	Models    []string  `json:"models,omitempty"` // lower-case, with their tags; empty: every model
@@ -67,6 +68,7 @@ type programKey struct {
 type keyOwner struct {
 	Principal auth.Principal `json:"principal"`
 	Seen      time.Time      `json:"seen"`
+	AsOf      time.Time      `json:"as_of"` // when the provider said so
 }
 
 // covers says whether the key's own list holds what is asked. It is the key's
@@ -93,13 +95,14 @@ func (k *programKey) covers(resource, action, model string) bool {
 type heldKey struct {
 	programKey
 	used  atomic.Int64 // last use that was noted, in seconds
-	ended atomic.Bool  // revoked; a request that was let in just before asks once more
+	ended atomic.Bool  // revoked, and kept until the state has forgotten it
 }
 
 // heldOwner is the owner of keys in memory. Its fields are guarded by the keyring.
 type heldOwner struct {
 	who   *identity
 	seen  time.Time
+	asOf  time.Time // of the token that said who
 	noted time.Time // when this was written
 }
 
@@ -111,6 +114,7 @@ type keyring struct {
 	owners map[string]*heldOwner // guarded by mu; by principal id, of those who have keys
 
 	creating sync.Mutex // one creation at a time: names are unique and their number is bounded
+	writing  sync.Mutex // an owner's record goes with the last key and comes with the first
 }
 
 // loadKeys reads the keyring.
@@ -138,7 +142,7 @@ func (r *Relay) loadKeys(ctx context.Context) error {
 		if !slices.ContainsFunc(keys, func(k programKey) bool { return k.Owner == o.Principal.ID() }) {
 			continue // all of them have expired
 		}
-		ring.owners[o.Principal.ID()] = &heldOwner{who: ownerIdentity(o.Principal), seen: o.Seen, noted: o.Seen}
+		ring.owners[o.Principal.ID()] = &heldOwner{who: ownerIdentity(o.Principal), seen: o.Seen, asOf: o.AsOf, noted: o.Seen}
 	}
 	return nil
 }
@@ -191,7 +195,7 @@ func (l *keyring) check(text string, now time.Time, maxUnseen time.Duration) (*k
 	}
 	l.mu.Unlock()
 	switch {
-	case held == nil || owner.who == nil || subtle.ConstantTimeCompare(held.Hash, hash[:]) != 1:
+	case held == nil || held.ended.Load() || owner.who == nil || subtle.ConstantTimeCompare(held.Hash, hash[:]) != 1:
 		return refuse(reasonKeyInvalid, "the key is not known here, or was revoked")
 	case !now.Before(held.Expires):
 		return refuse(reasonKeyExpired, "the key has expired; make a new one with iapctl keys create")
@@ -224,7 +228,9 @@ func (l *keyring) of(keep func(*programKey) bool) []*heldKey {
 }
 
 // seen notes what a login or a refresh says of the owner of keys: first in memory,
-// where it counts at once.
+// where it counts at once. What an older token says than the one before it does
+// not count: a session that is still open must not bring back what a newer login
+// has taken away.
 func (r *Relay) seen(ctx context.Context, id *identity) {
 	if id.agent != nil || !r.keys.has(id.id()) {
 		return
@@ -232,13 +238,13 @@ func (r *Relay) seen(ctx context.Context, id *identity) {
 	now := r.now().UTC()
 	r.keys.mu.Lock()
 	owner := r.keys.owners[id.id()]
-	if owner == nil { // its last key was revoked just now
+	if owner == nil || id.token.IssuedAt.Before(owner.asOf) { // its last key may have been revoked just now
 		r.keys.mu.Unlock()
 		return
 	}
 	changed := !samePrincipal(owner.who.principal, id.principal)
 	due := changed || now.Sub(owner.noted) >= ownerNoted
-	owner.seen = now
+	owner.seen, owner.asOf = now, id.token.IssuedAt
 	if changed {
 		owner.who = ownerIdentity(id.principal)
 	}
@@ -247,7 +253,7 @@ func (r *Relay) seen(ctx context.Context, id *identity) {
 	}
 	r.keys.mu.Unlock()
 	if due {
-		if err := r.saveOwner(ctx, id.principal, now); err != nil {
+		if err := r.saveOwner(ctx, id, now); err != nil {
 			r.log.Error("note the owner of keys", "principal", id.id(), "error", err)
 		}
 	}
@@ -257,13 +263,14 @@ func (r *Relay) seen(ctx context.Context, id *identity) {
 }
 
 // saveOwner writes what is known of an owner, whatever stood there.
-func (r *Relay) saveOwner(ctx context.Context, p auth.Principal, seen time.Time) error {
+func (r *Relay) saveOwner(ctx context.Context, id *identity, seen time.Time) error {
+	at := keyOwners + id.id()
 	for range maxUpdateTries {
-		item, err := r.store.Get(ctx, keyOwners+p.ID())
+		item, err := r.store.Get(ctx, at)
 		if err != nil && !errors.Is(err, state.ErrNotFound) {
 			return err
 		}
-		err = save(ctx, r.store, keyOwners+p.ID(), item.Version, keyOwner{p, seen}, time.Time{})
+		err = save(ctx, r.store, at, item.Version, keyOwner{id.principal, seen, id.token.IssuedAt}, time.Time{})
 		if !errors.Is(err, state.ErrConflict) {
 			return err
 		}
@@ -305,29 +312,50 @@ func (r *Relay) usedKey(held *heldKey) {
 	})
 }
 
-// endKey forgets a key and ends what runs with it: in memory first, as everything
-// that takes rights away.
+// endKey ends a key and what runs with it, then forgets it: in memory first, as
+// everything that takes rights away. A key that the state cannot forget stays here,
+// ended, so that it can be revoked once more.
 func (r *Relay) endKey(ctx context.Context, held *heldKey) error {
 	held.ended.Store(true)
-	r.keys.mu.Lock()
-	delete(r.keys.keys, held.ID)
-	last := !slices.ContainsFunc(slices.Collect(maps.Values(r.keys.keys)), func(k *heldKey) bool { return k.Owner == held.Owner })
-	if last {
-		delete(r.keys.owners, held.Owner)
-	}
-	r.keys.mu.Unlock()
 	with := func(c *guard.Caller) bool {
 		caller, ok := c.Value.(*keyCaller)
 		return ok && caller.key == held
 	}
 	r.guard.End(with, &guard.Ended{Code: tunnel.CodeRevoked.String(), Message: messageKeyRevoked})
 	r.guard.Recheck(context.WithValue(r.ctx, recheckKey{}, true), tunnel.CodeRevoked.String(), with) // who is between its decision and its answer
-	err := r.store.Delete(ctx, keyProgram+held.ID, -1)
-	if last && (err == nil || errors.Is(err, state.ErrNotFound)) {
-		err = r.store.Delete(ctx, keyOwners+held.Owner, -1)
+	r.keys.writing.Lock()
+	defer r.keys.writing.Unlock()
+	if err := r.store.Delete(ctx, keyProgram+held.ID, -1); err != nil && !errors.Is(err, state.ErrNotFound) {
+		return err
 	}
-	if errors.Is(err, state.ErrNotFound) {
+	if !r.keys.forget(held) {
 		return nil
 	}
-	return err
+	if err := r.store.Delete(ctx, keyOwners+held.Owner, -1); err != nil && !errors.Is(err, state.ErrNotFound) {
+		r.log.Warn("forget an owner who has no keys", "principal", held.Owner, "error", err) // it is read by nobody
+	}
+	return nil
+}
+
+// forget drops a key from memory, and says whether it was its owner's last.
+func (l *keyring) forget(held *heldKey) (last bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.keys, held.ID)
+	for _, other := range l.keys {
+		if other.Owner == held.Owner {
+			return false
+		}
+	}
+	delete(l.owners, held.Owner)
+	return true
+}
+
+// endKeysOf ends the keys that a login made: whoever was refused has them still.
+func (r *Relay) endKeysOf(ctx context.Context, login string) error {
+	var errs []error
+	for _, held := range r.keys.of(func(k *programKey) bool { return k.Login == login }) {
+		errs = append(errs, r.endKey(ctx, held))
+	}
+	return errors.Join(errs...)
 }

@@ -14,6 +14,7 @@ import (
 	"iap/internal/audit"
 	"iap/internal/guard"
 	"iap/policy"
+	"iap/tunnel"
 )
 
 const (
@@ -48,7 +49,8 @@ func (a *userAPI) CreateKey(ctx context.Context, q admin.NewKey) (admin.KeyCreat
 	defer r.keys.creating.Unlock()
 	mine := r.keys.of(func(k *programKey) bool { return k.Owner == id.id() })
 	now := r.now().UTC().Truncate(time.Second)
-	current := slices.DeleteFunc(slices.Clone(mine), func(k *heldKey) bool { return !now.Before(k.Expires) })
+	over := func(k *heldKey) bool { return k.ended.Load() || !now.Before(k.Expires) }
+	current := slices.DeleteFunc(slices.Clone(mine), over)
 	switch {
 	case slices.ContainsFunc(current, func(k *heldKey) bool { return k.Name == q.Name }):
 		return admin.KeyCreated{}, &admin.Error{
@@ -60,12 +62,14 @@ func (a *userAPI) CreateKey(ctx context.Context, q admin.NewKey) (admin.KeyCreat
 		}
 	}
 	if len(mine) >= 2*r.cfg.Keys.PerPrincipal { // those that expired make room
-		_ = r.endKey(ctx, mine[slices.IndexFunc(mine, func(k *heldKey) bool { return !now.Before(k.Expires) })])
+		if err := r.endKey(ctx, mine[slices.IndexFunc(mine, over)]); err != nil {
+			return admin.KeyCreated{}, stateUnavailable(err)
+		}
 	}
 	secret := auth.NewProgramKey()
 	hash := secret.Hash()
 	k := programKey{
-		ID: secret.ID, Hash: hash[:], Name: q.Name, Owner: id.id(), Resources: q.Resources, Actions: q.Actions, Models: models,
+		ID: secret.ID, Hash: hash[:], Name: q.Name, Owner: id.id(), Login: auth.KeyID(a.session.tunnel.PublicKey()), Resources: q.Resources, Actions: q.Actions, Models: models,
 		Created: now, Expires: now.Add(ttl),
 	}
 	if err := r.recordKey(ctx, a, "iap:keys.create", k.ID+" "+k.Name, nil); err != nil {
@@ -73,6 +77,12 @@ func (a *userAPI) CreateKey(ctx context.Context, q admin.NewKey) (admin.KeyCreat
 	}
 	if err := r.addKey(ctx, id, k); err != nil {
 		return admin.KeyCreated{}, stateUnavailable(err)
+	}
+	if r.refused.has(k.Login) { // killed just now by somebody who did not see this key
+		if err := r.endKeysOf(ctx, k.Login); err != nil {
+			r.log.Error("end the keys of a killed login", "principal", k.Owner, "error", err)
+		}
+		return admin.KeyCreated{}, &admin.Error{Status: http.StatusForbidden, Code: tunnel.CodeRevoked.String(), Message: "this login was ended by an administrator", Hint: "iapctl login"}
 	}
 	return admin.KeyCreated{Key: r.keyInfo(&heldKey{programKey: k}), Text: secret.Text(), URL: "https://" + r.cfg.Name + frontDoor}, nil
 }
@@ -177,17 +187,23 @@ func (a *userAPI) keyDenied(resource, action string, d policy.Decision) error {
 
 // addKey keeps a key, with what is known of its owner.
 func (r *Relay) addKey(ctx context.Context, id *identity, k programKey) error {
-	now := r.now().UTC()
-	if err := r.saveOwner(ctx, id.principal, now); err != nil {
-		return err
+	ring, now := &r.keys, r.now().UTC()
+	ring.writing.Lock()
+	defer ring.writing.Unlock()
+	if !ring.has(k.Owner) {
+		if err := r.saveOwner(ctx, id, now); err != nil {
+			return err
+		}
 	}
 	if err := save(ctx, r.store, keyProgram+k.ID, 0, k, k.Expires.Add(keyKept)); err != nil {
 		return err
 	}
-	r.keys.mu.Lock()
-	defer r.keys.mu.Unlock()
-	r.keys.keys[k.ID] = &heldKey{programKey: k}
-	r.keys.owners[k.Owner] = &heldOwner{who: ownerIdentity(id.principal), seen: now, noted: now}
+	ring.mu.Lock()
+	defer ring.mu.Unlock()
+	ring.keys[k.ID] = &heldKey{programKey: k}
+	if ring.owners[k.Owner] == nil { // who has keys is known from the login
+		ring.owners[k.Owner] = &heldOwner{who: ownerIdentity(id.principal), seen: now, asOf: id.token.IssuedAt, noted: now}
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import "iap/internal/modelapi"
 
 const (
 	bytesPerToken = 4    // the rule of thumb for an estimate
+	bytesPerID    = 6    // of a token by number, with its comma
 	maxChoices    = 4096 // choices of one stream told apart; readings of others are not taken
 )
 
@@ -50,13 +51,14 @@ func (c *counts) take(e *event) {
 	if !c.counted {
 		return
 	}
-	pieces := e.pieces
-	if pieces == 0 && e.marks&tokenIDs != 0 {
-		pieces = 1
+	pieces, text := e.pieces, e.text
+	if pieces == 0 { // nothing but numbers
+		pieces = (e.ids + bytesPerID - 1) / bytesPerID
+		text = pieces * bytesPerToken
 	}
 	c.pieces += pieces
 	c.since += pieces
-	c.text += e.text
+	c.text += text
 	if !c.streamed {
 		c.text += e.whole
 	}

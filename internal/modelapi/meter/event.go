@@ -8,6 +8,7 @@ type event struct {
 	pieces  int64 // texts that were generated, as tokens
 	text    int64 // their bytes
 	whole   int64 // bytes of texts that a stream repeats
+	ids     int64 // bytes of tokens by number
 
 	wants node   // where the id stands that is looked for; none if it is known or not wanted
 	id    []byte // the string found there, as it stands
@@ -26,7 +27,6 @@ const (
 	usageGiven                    // a usage object at the top
 	usageNull                     // something else there
 	known                         // a place for text, if only an empty one
-	tokenIDs                      // tokens by number
 	final                         // the figures are those of a complete answer
 	failed                        // an error
 	byTime                        // the server counts seconds
@@ -45,7 +45,7 @@ const (
 )
 
 func (e *event) reset() {
-	e.seen, e.marks, e.pieces, e.text, e.whole = 0, 0, 0, 0, 0
+	e.seen, e.marks, e.pieces, e.text, e.whole, e.ids = 0, 0, 0, 0, 0, 0
 }
 
 // nextItem makes room for another item of the same list.
@@ -119,7 +119,7 @@ func (e *event) container(n node, size int64) {
 	switch {
 	case size <= int64(empty):
 	case n == ids:
-		e.marks |= tokenIDs
+		e.ids += size
 	case traits[n]&isText != 0:
 		e.text += size
 		e.pieces += pieceTokens(size, longCall)

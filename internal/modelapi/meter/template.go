@@ -34,7 +34,7 @@ func (s *scanner) message(line []byte) {
 	}
 	if t.matches(line) {
 		s.state = ended
-		s.ev.marks, s.ev.pieces, s.ev.text, s.ev.whole = t.said.marks, t.said.pieces, t.said.text, t.said.whole
+		s.ev.marks, s.ev.pieces, s.ev.text, s.ev.whole, s.ev.ids = t.said.marks, t.said.pieces, t.said.text, t.said.whole, t.said.ids
 		if s.ev.seen = t.said.seen; s.ev.seen != 0 {
 			s.ev.numbers = t.said.numbers
 		}

@@ -184,6 +184,14 @@ var openAIForms = []form{
 		want: Usage{-1, 1, -1, -1, Deltas},
 	},
 	{
+		name: "token ids, plain, vLLM's answer without usage", class: textPlain,
+		body: `{"request_id":"r","choices":[{"index":0,"token_ids":[` + strings.Repeat("12345,", 99) + `12345]}]}`, want: Usage{-1, 101, -1, -1, Estimate},
+	},
+	{
+		name: "token ids beside their text", class: chatStream,
+		body: `data: {"choices":[{"delta":{"content":"a"},"token_ids":[1,2,3,4,5,6]}]}` + "\n\n" + done, want: Usage{-1, 1, -1, -1, Deltas},
+	},
+	{
 		name: "error in a stream", class: chatStream, failed: true,
 		body: piece + `data: {"error":{"message":"out of memory","code":500}}` + "\n\n" + done,
 		want: Usage{-1, 1, -1, -1, Deltas},

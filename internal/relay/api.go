@@ -25,6 +25,22 @@ type userAPI struct {
 	session *session
 }
 
+// did records what the session's principal did by this API; refused, if not nil,
+// is why it was not done.
+func (a *userAPI) did(ctx context.Context, verb, target string, refused error) error {
+	id := a.session.identity()
+	e := audit.Event{
+		Kind: audit.KindAdmin, Principal: id.id(), Issuer: id.principal.Issuer, Binding: id.principal.Binding, Session: a.session.tunnel.ID(), Source: a.session.source,
+		Via: policy.ViaTunnel, Action: verb, Detail: map[string]string{"target": target},
+	}
+	var cause *admin.Error
+	if errors.As(refused, &cause) {
+		e.Decision, e.Reason, e.Message = audit.Deny, cause.Code, cause.Message
+		return a.relay.audit.Denied(ctx, e)
+	}
+	return a.relay.audit.Record(ctx, e)
+}
+
 func (a *userAPI) Whoami(context.Context) (admin.Whoami, error) {
 	id := a.session.identity()
 	p := id.principal

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"iap/internal/admin"
-	"iap/internal/audit"
 	"iap/internal/guard"
 	"iap/policy"
 	"iap/tunnel"
@@ -32,11 +31,7 @@ func (a *userAPI) Explain(ctx context.Context, q admin.Question) (admin.Answer, 
 		if who, err = a.relay.subjectOf(*q.Who); err != nil {
 			return admin.Answer{}, err
 		}
-		e := audit.Event{
-			Kind: audit.KindAdmin, Principal: a.session.identity().id(), Via: policy.ViaTunnel, Session: a.session.tunnel.ID(),
-			Action: "iap:policy.explain", Detail: map[string]string{"target": who.policy.ID()},
-		}
-		if a.relay.audit.Record(ctx, e) != nil {
+		if a.did(ctx, "iap:policy.explain", who.policy.ID(), nil) != nil {
 			return admin.Answer{}, auditUnavailable()
 		}
 	}

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -11,7 +10,6 @@ import (
 
 	"iap/auth"
 	"iap/internal/admin"
-	"iap/internal/audit"
 	"iap/internal/guard"
 	"iap/policy"
 	"iap/tunnel"
@@ -42,7 +40,9 @@ func (a *userAPI) CreateKey(ctx context.Context, q admin.NewKey) (admin.KeyCreat
 	}
 	ttl, err := a.keyTTL(ctx, q, models)
 	if err != nil {
-		r.recordKey(ctx, a, "iap:keys.create", q.Name, err)
+		if recordErr := a.did(ctx, "iap:keys.create", q.Name, err); recordErr != nil {
+			r.log.Error("record the refusal of a key", "principal", id.id(), "error", recordErr)
+		}
 		return admin.KeyCreated{}, err
 	}
 	r.keys.creating.Lock()
@@ -72,7 +72,7 @@ func (a *userAPI) CreateKey(ctx context.Context, q admin.NewKey) (admin.KeyCreat
 		ID: secret.ID, Hash: hash[:], Name: q.Name, Owner: id.id(), Login: auth.KeyID(a.session.tunnel.PublicKey()), Resources: q.Resources, Actions: q.Actions, Models: models,
 		Created: now, Expires: now.Add(ttl),
 	}
-	if err := r.recordKey(ctx, a, "iap:keys.create", k.ID+" "+k.Name, nil); err != nil {
+	if err := a.did(ctx, "iap:keys.create", k.ID+" "+k.Name, nil); err != nil {
 		return admin.KeyCreated{}, auditUnavailable()
 	}
 	if err := r.addKey(ctx, id, k); err != nil {
@@ -207,21 +207,6 @@ func (r *Relay) addKey(ctx context.Context, id *identity, k programKey) error {
 	return nil
 }
 
-// recordKey records what somebody did with keys.
-func (r *Relay) recordKey(ctx context.Context, a *userAPI, verb, target string, refused error) error {
-	id := a.session.identity()
-	e := audit.Event{
-		Kind: audit.KindAdmin, Principal: id.id(), Issuer: id.principal.Issuer, Binding: id.principal.Binding, Session: a.session.tunnel.ID(), Source: a.session.source,
-		Via: policy.ViaTunnel, Action: verb, Detail: map[string]string{"target": target},
-	}
-	var cause *admin.Error
-	if errors.As(refused, &cause) {
-		e.Decision, e.Reason, e.Message = audit.Deny, cause.Code, cause.Message
-		return r.audit.Denied(ctx, e)
-	}
-	return r.audit.Record(ctx, e)
-}
-
 // Keys lists the caller's keys.
 func (a *userAPI) Keys(context.Context) ([]admin.Key, error) {
 	mine := a.session.identity().id()
@@ -249,7 +234,7 @@ func (a *userAPI) RevokeKey(ctx context.Context, which string) (admin.Key, error
 	}
 	for _, held := range found { // of one name at most one is current; the others have expired
 		err := r.endKey(ctx, held)
-		if recordErr := r.recordKey(ctx, a, "iap:keys.revoke", held.ID+" "+held.Name, nil); recordErr != nil {
+		if recordErr := a.did(ctx, "iap:keys.revoke", held.ID+" "+held.Name, nil); recordErr != nil {
 			r.log.Error("record the revocation of a key", "key", held.ID, "error", recordErr)
 		}
 		if err != nil {

@@ -120,6 +120,7 @@ var ruleCases = []ruleCase{
 	{"mm_processor_kwargs", "llama.cpp", "/tokenize", `{"mm_processor_kwargs":{"size":9}}`, `{}`},
 
 	{"keep_alive", "ollama", "/api/embed", `{"model":"m:x","keep_alive":-1,"input":"i"}`, `{"model":"m:x","input":"i"}`},
+	{"shift", "ollama", "/api/chat", `{"model":"m:x","messages":[{}],"shift":false,"options":{"num_predict":1}}`, `{"model":"m:x","messages":[{}],"options":{"num_predict":1}}`},
 	{"_debug_render_only", "llama.cpp", "/tokenize", `{"_debug_render_only":true}`, `{}`},
 	{"raw", "ollama", "/api/generate", `{"model":"m:x","prompt":"p","raw":true,"options":{"num_predict":1}}`, `{"model":"m:x","prompt":"p","raw":true,"options":{"num_predict":1}}`},
 	{"system", "ollama", "/api/generate", `{"model":"m:x","prompt":"p","system":"s","options":{"num_predict":1}}`, `{"model":"m:x","prompt":"p","system":"s","options":{"num_predict":1}}`},

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anthropics/anthropic-sdk-go"
+	anthropicoption "github.com/anthropics/anthropic-sdk-go/option"
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
 	"github.com/openai/openai-go/v3/responses"
@@ -80,30 +82,24 @@ func (p place) send(t *testing.T, method, path, body string, header map[string]s
 	return answer
 }
 
-// anthropic sends what Anthropic's Go and TypeScript clients send: the key as X-Api-Key.
 func (p place) anthropic(t *testing.T) {
-	header := map[string]string{
-		"X-Api-Key": p.key, "Anthropic-Version": "2023-06-01", "User-Agent": "Anthropic/Go 1.20.0", "X-Stainless-Lang": "go",
-		"X-Stainless-Retry-Count": "0", "X-Stainless-Timeout": "600", "Accept": "application/json",
+	client := anthropic.NewClient(anthropicoption.WithBaseURL(p.base), anthropicoption.WithAPIKey(p.key), anthropicoption.WithMaxRetries(0), anthropicoption.WithHTTPClient(p.http))
+	ask := anthropic.MessageNewParams{
+		Model: "demo", MaxTokens: 12, Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock("Tell me about the sea."))},
 	}
-	body := `{"model":"demo","max_tokens":12,"messages":[{"role":"user","content":"Tell me about the sea."}]`
-	var whole struct {
-		Content []struct{ Text string }
-		Usage   struct {
-			Output int `json:"output_tokens"`
+	whole, err := client.Messages.New(t.Context(), ask)
+	if err != nil || len(whole.Content) == 0 || whole.Content[0].Text == "" || whole.Usage.OutputTokens == 0 {
+		t.Errorf("messages: %+v %v", whole, err)
+	}
+	var streamed anthropic.Message
+	events := client.Messages.NewStreaming(t.Context(), ask)
+	for events.Next() {
+		if err := streamed.Accumulate(events.Current()); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if err := json.NewDecoder(p.send(t, "POST", "/v1/messages", body+"}", header).Body).Decode(&whole); err != nil || len(whole.Content) == 0 || whole.Usage.Output == 0 {
-		t.Errorf("%+v %v", whole, err)
-	}
-	var events []string
-	for lines := bufio.NewScanner(p.send(t, "POST", "/v1/messages", body+`,"stream":true}`, header).Body); lines.Scan(); {
-		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
-			events = append(events, name)
-		}
-	}
-	if n := len(events); n < 4 || events[0] != "message_start" || events[n-1] != "message_stop" {
-		t.Errorf("events %v", events)
+	if err := events.Err(); err != nil || len(streamed.Content) == 0 || streamed.Content[0].Text == "" || streamed.StopReason == "" {
+		t.Errorf("streamed messages: %+v %v", streamed, err)
 	}
 }
 

@@ -104,12 +104,14 @@ func TestRealOllamaIsUsedAndNotManaged(t *testing.T) {
 	o := startOllama(t)
 	s := newSystem(t, options{grants: realGrants})
 	s.startAgent(map[string]string{"phi3=model": o.base})
-	web := newCaller(t, s.loggedIn("alice").connect("phi3").url())
+	local := s.loggedIn("alice").connect("phi3")
+	web := newCaller(t, local.url())
 
 	t.Run("what is granted works and is counted as Ollama counts", func(t *testing.T) { useOllama(t, s, web) })
 	t.Run("usage is counted though nobody asked to see it", func(t *testing.T) { countHidden(t, s, web, o) })
 	t.Run("what was left is charged and ends in Ollama", func(t *testing.T) { leaveOllama(t, s, web, o) })
 	t.Run("lists tell of granted models only", func(t *testing.T) { listOllama(t, web, o) })
+	t.Run("Ollama's own client needs to know where, and nothing else", func(t *testing.T) { runOllama(t, local.url()) })
 	t.Run("what is not granted never happens", func(t *testing.T) { manageOllama(t, web, o) })
 }
 
@@ -205,6 +207,25 @@ func listOllama(t *testing.T, web *caller, o *ollama) {
 	}
 	if got := web.ask("POST", "/api/show", `{"model":"tiny"}`); got.status != http.StatusOK || !strings.Contains(got.body, `"general.architecture":"llama"`) {
 		t.Errorf("show: %d %s", got.status, got.body)
+	}
+}
+
+func runOllama(t *testing.T, at string) {
+	env := append(baseEnv(shortDir(t)), "OLLAMA_HOST="+at)
+	client := func(args ...string) result { return run(t, env, os.Getenv("OLLAMA"), args...) }
+	if r := client("list"); r.code != 0 || !strings.Contains(r.out, "tiny:latest") || strings.Contains(r.out, "secret") {
+		t.Errorf("list: %d %s %s", r.code, r.out, r.errOut)
+	}
+	if r := client("show", "tiny"); r.code != 0 || !strings.Contains(r.out, "llama") {
+		t.Errorf("show: %d %s %s", r.code, r.out, r.errOut)
+	}
+	if r := client("run", "tiny", "sail the sea"); r.code != 0 || strings.TrimSpace(r.out) == "" {
+		t.Errorf("run: %d %s %s", r.code, r.out, r.errOut)
+	}
+	for _, args := range [][]string{{"run", "secret", "sail the sea"}, {"rm", "tiny"}, {"cp", "tiny", "stolen"}, {"stop", "tiny"}, {"pull", "phi3"}} {
+		if r := client(args...); r.code == 0 || !strings.Contains(r.errOut+r.out, "grant") {
+			t.Errorf("%v: %d %s %s", args, r.code, r.out, r.errOut)
+		}
 	}
 }
 

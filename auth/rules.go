@@ -128,9 +128,10 @@ func (i *issuer) checkParty(c claims) *TokenError {
 }
 
 // checkSubject refuses subjects that cannot be a part of a log line, a header or a
-// policy without being quoted.
+// policy without being quoted. A header loses spaces around its value: "ada " would
+// arrive as "ada".
 func checkSubject(sub string) bool {
-	if len(sub) == 0 || len(sub) > maxSubject || !utf8.ValidString(sub) {
+	if len(sub) == 0 || len(sub) > maxSubject || !utf8.ValidString(sub) || strings.TrimSpace(sub) != sub {
 		return false
 	}
 	return !strings.ContainsFunc(sub, func(r rune) bool { return r == '"' || !unicode.IsGraphic(r) })

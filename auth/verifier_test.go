@@ -217,7 +217,7 @@ func TestVerifyHoldsTimesAgainstItsClock(t *testing.T) {
 func TestVerifyRefusesOddSubjects(t *testing.T) {
 	p := newProvider(t, "https://idp.test")
 	v := newVerifier(t, p.issuerConfig())
-	for _, sub := range []any{nil, "", strings.Repeat("a", 256), strings.Repeat("a", 10<<10), "a\x00b", "a\nb", `a"b`, "a\u200bb", "a\u202eb", "a\u2028b", 7, []string{"a"}} {
+	for _, sub := range []any{nil, "", strings.Repeat("a", 256), strings.Repeat("a", 10<<10), "a\x00b", "a\nb", `a"b`, "a\u200bb", "a\u202eb", "a\u2028b", "ada ", " ada", "ada\u00a0", 7, []string{"a"}} {
 		_, err := v.Verify(t.Context(), p.mint(map[string]any{"sub": sub}), UseTunnel)
 		refused, ok := err.(*TokenError)
 		if !ok || (refused.Code != CodeSubjectInvalid && refused.Code != CodeTokenMalformed) {

@@ -272,7 +272,7 @@ func TestAssertionIsGoodForItsUpstreamOnly(t *testing.T) {
 }
 
 func TestGroupsCannotForgeHeaders(t *testing.T) {
-	_, c := newWebAs(t, map[string]any{"groups": []string{"ml-eng", "x\r\nX-Admin: 1", "a,b", "root\x00"}, "email": "a@b\r\nX-Admin: 1", "email_verified": true})
+	_, c := newWebAs(t, map[string]any{"groups": []string{"ml-eng", "x\r\nX-Admin: 1", "a,b", " admins", "root\x00"}, "email": "a@b\r\nX-Admin: 1", "email_verified": true})
 	r, err := c.Get("http://web/")
 	must(t, err)
 	defer r.Body.Close()
@@ -282,6 +282,9 @@ func TestGroupsCannotForgeHeaders(t *testing.T) {
 	}
 	if strings.Contains(string(text), "a,b") {
 		t.Errorf("a group with a comma became two: %s", text)
+	}
+	if strings.Contains(string(text), "admins") {
+		t.Errorf("a group with a space was told as the one without: %s", text)
 	}
 }
 

@@ -4,6 +4,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"iap/auth"
+	"iap/internal/audit"
 )
 
 func TestNoPageOfAnotherSiteCanUseTheFrontDoor(t *testing.T) {
@@ -70,6 +73,15 @@ func TestCredentialsInTheAddressAreRefused(t *testing.T) {
 				t.Errorf("%s: %s %s", query, r.Status, text)
 			}
 		}
+	}
+	key := auth.NewProgramKey().Text()
+	for _, target := range []string{"/r/phi3/v1/models?k=" + key, "/r/phi3/" + key + "/v1/models", "/r/phi3/v1/models?k=%69apk%5F" + key[5:], "/r/phi3/%" + key} {
+		if r, text := s.ask(target, s.bearer(nil)); r.StatusCode != http.StatusBadRequest || !strings.Contains(text, `"credential_in_query"`) && !strings.Contains(text, "400") {
+			t.Errorf("%s: %s %s", target, r.Status, text)
+		}
+	}
+	if e := s.events(func(e audit.Event) bool { return strings.Contains(e.Path, key) }); len(e) > 0 {
+		t.Errorf("the log holds a key: %+v", e)
 	}
 	if m.hits.Load() != 0 {
 		t.Errorf("%d requests went upstream", m.hits.Load())

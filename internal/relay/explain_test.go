@@ -36,7 +36,8 @@ func TestAdministratorsAskAboutOthersAndItIsRecorded(t *testing.T) {
 	s := newSystem(t, twoTeams)
 	s.startAgent(served{"phi3", "model", m.URL})
 	root := api(t, s.user(map[string]any{"sub": "root", "groups": []string{}}).open(tunnel.Interactive))
-	_ = s.user(map[string]any{"sub": "eve", "groups": []string{"ml-eng"}}).open(tunnel.Interactive)
+	eve := s.user(map[string]any{"sub": "eve", "groups": []string{"ml-eng"}}).open(tunnel.Interactive)
+	s.relay.sessions.await(within(t), eve.ID())
 	for name, test := range map[string]struct {
 		who     admin.Subject
 		allow   bool

@@ -101,11 +101,15 @@ func readable(q *http.Request) *modelapi.Error {
 	if len(q.Header["Content-Length"]) > 1 {
 		return &modelapi.Error{Code: "header_ambiguous", Message: "a header that may stand once stands twice"}
 	}
+	leaked := &modelapi.Error{Code: "credential_in_query", Message: "a credential does not belong in the address, where logs keep it: consider it leaked, and send a new one as Authorization: Bearer …"}
+	if plain, err := url.PathUnescape(q.RequestURI); strings.Contains(q.RequestURI, auth.ProgramKeyPrefix) || err == nil && strings.Contains(plain, auth.ProgramKeyPrefix) {
+		return leaked
+	}
 	_, query, _ := strings.Cut(q.RequestURI, "?")
 	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
 		name, _, _ := strings.Cut(pair, "=")
 		if isCredentialName(name) {
-			return &modelapi.Error{Code: "credential_in_query", Message: "a credential does not belong in the address, where logs keep it: consider it leaked, and send a new one as Authorization: Bearer …"}
+			return leaked
 		}
 	}
 	return nil

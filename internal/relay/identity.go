@@ -75,11 +75,12 @@ func (i *identity) setHeaders(h http.Header, r guard.Resource, a *assertions, no
 }
 
 // joinGroups lists the groups with commas. A group whose name holds a comma is
-// left out: read back it would be two.
+// left out: read back it would be two. So is one with spaces around it, which
+// would be read as another.
 func joinGroups(groups []string) string {
 	clean := make([]string, 0, len(groups))
 	for _, g := range groups {
-		if !strings.ContainsRune(g, ',') {
+		if !strings.ContainsRune(g, ',') && strings.TrimSpace(g) == g {
 			clean = append(clean, g)
 		}
 	}

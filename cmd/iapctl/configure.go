@@ -101,7 +101,7 @@ func (a *app) configure(ctx context.Context, tool configure.Tool, resource strin
 		if !o.yes && !a.confirm(ctx, "Write this?", false) {
 			return errCanceled
 		}
-		if doc.Backup, err = writeSettings(file, before, after, mode); err != nil {
+		if doc.Backup, err = writeSettings(file, before, after, settingsMode(mode, target.Secret)); err != nil {
 			return err
 		}
 		doc.Written = true
@@ -168,7 +168,7 @@ func (a *app) modelsOf(ctx context.Context, p *profile.Profile, resource string)
 		if err == nil && r.Kind != "model" {
 			err = usage("%s is a resource of kind %s; configure wants a model", clean(resource), clean(r.Kind))
 		}
-		models = cleanEach(r.Models)
+		models = slices.DeleteFunc(slices.Clone(r.Models), func(model string) bool { return !configure.Plain(model) })
 		return err
 	})
 	if err == nil && len(models) == 0 {
@@ -212,13 +212,25 @@ func readSettings(file string) (text string, mode fs.FileMode, err error) {
 	return string(data), info.Mode().Perm(), nil
 }
 
-// writeSettings replaces a file as a whole and keeps what was there. A link stays a link.
+// settingsMode keeps a file as readable as it was, unless it holds a key now.
+func settingsMode(mode fs.FileMode, secret bool) fs.FileMode {
+	if secret {
+		return mode &^ 0o077
+	}
+	return mode
+}
+
+// writeSettings replaces a file as a whole and keeps what was there. A link stays a link. What somebody wrote while the question was
+// on the screen is not lost.
 func writeSettings(file, before, after string, mode fs.FileMode) (backup string, err error) {
 	defer func() {
 		if err != nil {
 			err = &failure{code: "settings_unwritable", what: clean(file) + " cannot be written", next: "check its permissions", cause: err}
 		}
 	}()
+	if now, _, err := readSettings(file); err != nil || now != before {
+		return "", errors.Join(errors.New("it has changed meanwhile"), err)
+	}
 	if real, err := filepath.EvalSymlinks(file); err == nil {
 		file = real
 	}

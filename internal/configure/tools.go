@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 )
 
 // Target is what a tool shall use.
@@ -35,11 +36,24 @@ func Tools() []Tool {
 	}
 }
 
+// Plain reports whether a model's name is a mere name in every file. Names come from model servers, and the tools replace {env:…},
+// {file:…} and ${{…}} in their settings: such a name would send the user's secrets to its server.
+func Plain(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._:/@+-~ ,()=", r)
+	})
+}
+
 // File is where the tool's settings lie.
 func (t Tool) File(env func(string) string, home string) string { return t.file(env, home) }
 
 // Edit returns the settings with the target in them. Empty text is a file that does not exist.
 func (t Tool) Edit(text string, target Target) (string, error) {
+	for _, name := range append([]string{target.Model}, target.Models...) {
+		if !Plain(name) {
+			return "", fmt.Errorf("edit settings of %s: a model is called %q, which such a file could take for something else", t.Name, name)
+		}
+	}
 	out, err := t.edit(text, target)
 	if err != nil {
 		return "", fmt.Errorf("edit settings of %s: %w", t.Name, err)

@@ -77,6 +77,7 @@ func TestNothingIsFetchedForACaller(t *testing.T) {
 		{"sglang", "/generate", `{"text":"t","image_data":[[` + remote + `]]}`, "media_remote"},
 		{"sglang", "/generate", `{"text":"t","image_data":[{"format":"processor_output","pixel_values":[[0.5]]}]}`, "field_denied"},
 		{"sglang", "/generate", `{"text":"t","image_data":{"feature":[[0.5]],"format":"precomputed_embedding"}}`, "field_denied"},
+		{"vllm", "/pooling", `{"model":"m","task":"plugin","data":{"data":` + remote + `,"data_format":"url"}}`, "field_denied"},
 		{"sglang", "/generate", `{"text":"t","audio_data":{"url":` + remote + `}}`, "media_remote"},
 		{"sglang", "/v1/rerank", `{"model":"m","query":[{"type":"image_url","image_url":{"url":` + remote + `}}],"documents":["d"]}`, "media_remote"},
 		{"sglang", "/v1/rerank", `{"model":"m","query":"q","documents":[[{"type":"video_url","video_url":{"url":` + remote + `}}]]}`, "media_remote"},

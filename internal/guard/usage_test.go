@@ -275,7 +275,7 @@ func TestAModelThatIsGoneIsAnsweredWithWhatIsThere(t *testing.T) {
 		f.guard.Decide = func(_ context.Context, q Question) Decision {
 			return Decision{Allow: !strings.HasPrefix(q.Model, "secret")}
 		}
-		f.guard.Forward = answering(404, `{"error":"model 'phi3' not found at /root/.ollama"}`)
+		f.guard.Forward = answering(404, `{"error":"model 'phi3' not found at /var/lib/ollama"}`)
 	})
 	for path, want := range map[string]string{
 		"/v1/chat/completions": `{"error":{"message":"the model server has no model phi3:latest; it has phi4:14b, default, llama3:latest","type":"not_found_error","param":null,"code":"model_gone"}}`,

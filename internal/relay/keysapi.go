@@ -47,24 +47,9 @@ func (a *userAPI) CreateKey(ctx context.Context, q admin.NewKey) (admin.KeyCreat
 	}
 	r.keys.creating.Lock()
 	defer r.keys.creating.Unlock()
-	mine := r.keys.of(func(k *programKey) bool { return k.Owner == id.id() })
 	now := r.now().UTC().Truncate(time.Second)
-	over := func(k *heldKey) bool { return k.ended.Load() || !now.Before(k.Expires) }
-	current := slices.DeleteFunc(slices.Clone(mine), over)
-	switch {
-	case slices.ContainsFunc(current, func(k *heldKey) bool { return k.Name == q.Name }):
-		return admin.KeyCreated{}, &admin.Error{
-			Status: http.StatusConflict, Code: "key_exists", Message: fmt.Sprintf("you have a key %q already", q.Name), Hint: "choose another --name, or: iapctl keys revoke " + q.Name,
-		}
-	case len(current) >= r.cfg.Keys.PerPrincipal:
-		return admin.KeyCreated{}, &admin.Error{
-			Status: http.StatusTooManyRequests, Code: "limit_reached", Message: fmt.Sprintf("you have %d keys, which is the most", len(current)), Hint: "iapctl keys ls, then iapctl keys revoke one of them",
-		}
-	}
-	if len(mine) >= 2*r.cfg.Keys.PerPrincipal { // those that expired make room
-		if err := r.endKey(ctx, mine[slices.IndexFunc(mine, over)]); err != nil {
-			return admin.KeyCreated{}, stateUnavailable(err)
-		}
+	if err := a.makeRoom(ctx, q.Name, now); err != nil {
+		return admin.KeyCreated{}, err
 	}
 	secret := auth.NewProgramKey()
 	hash := secret.Hash()
@@ -85,6 +70,31 @@ func (a *userAPI) CreateKey(ctx context.Context, q admin.NewKey) (admin.KeyCreat
 		return admin.KeyCreated{}, &admin.Error{Status: http.StatusForbidden, Code: tunnel.CodeRevoked.String(), Message: "this login was ended by an administrator", Hint: "iapctl login"}
 	}
 	return admin.KeyCreated{Key: r.keyInfo(&heldKey{programKey: k}), Text: secret.Text(), URL: "https://" + r.cfg.Name + frontDoor}, nil
+}
+
+// makeRoom refuses a name that is taken, and one key too many. Those that are over
+// are kept for a while, as long as there is room for them.
+func (a *userAPI) makeRoom(ctx context.Context, name string, now time.Time) error {
+	r, id := a.relay, a.session.identity()
+	mine := r.keys.of(func(k *programKey) bool { return k.Owner == id.id() })
+	over := func(k *heldKey) bool { return k.ended.Load() || !now.Before(k.Expires) }
+	current := slices.DeleteFunc(slices.Clone(mine), over)
+	switch {
+	case slices.ContainsFunc(current, func(k *heldKey) bool { return k.Name == name }):
+		return &admin.Error{
+			Status: http.StatusConflict, Code: "key_exists", Message: fmt.Sprintf("you have a key %q already", name), Hint: "choose another --name, or: iapctl keys revoke " + name,
+		}
+	case len(current) >= r.cfg.Keys.PerPrincipal:
+		return &admin.Error{
+			Status: http.StatusTooManyRequests, Code: "limit_reached", Message: fmt.Sprintf("you have %d keys, which is the most", len(current)), Hint: "iapctl keys ls, then iapctl keys revoke one of them",
+		}
+	}
+	if len(mine) >= 2*r.cfg.Keys.PerPrincipal {
+		if err := r.endKey(ctx, mine[slices.IndexFunc(mine, over)]); err != nil {
+			return stateUnavailable(err)
+		}
+	}
+	return nil
 }
 
 // checkNewKey says what of the request cannot be, and returns the models in every

@@ -95,7 +95,8 @@ func (r *contentReader) member(name []byte) error {
 	case rule.Verb == tooled:
 		return r.tools()
 	}
-	if raw := r.skip(); !saysNothing(raw) {
+	// An empty prompt_embeds makes vLLM take the "data" beside it for one.
+	if raw := r.skip(); !saysNothing(raw) || rule.Field == "prompt_embeds" {
 		return errDenied(rule)
 	}
 	return nil

@@ -112,6 +112,7 @@ var ruleCases = []ruleCase{
 	{"custom_params", "sglang", "/generate", `{"text":"t","cache_salt":"salt","sampling_params":{"max_new_tokens":1,"custom_params":{}}}`, `{"text":"t","cache_salt":"salt","sampling_params":{"max_new_tokens":1}}`},
 	{"extra_args", "sglang", "/generate", `{"text":"t","sampling_params":{"extra_args":{"kv_transfer_params":{}}}}`, "field_denied"},
 	{"prompt_embeds", "openai", "/v1/chat/completions", `{"model":"m","messages":[{"role":"user","content":[{"type":"prompt_embeds","data":"AAAA"}]}]}`, "field_denied"},
+	{"prompt_embeds", "vllm", "/v1/chat/completions", `{"model":"m","messages":[{"role":"user","content":[{"prompt_embeds":null,"data":"AAAA"}]}]}`, "field_denied"},
 	{"prompt_embeds", "openai", "/v1/completions", `{"model":"m","prompt":"p","max_tokens":1,"user":"sub","prompt_embeds":null}`, `{"model":"m","prompt":"p","max_tokens":1,"user":"sub"}`},
 	{"return_hidden_states", "sglang", "/generate", `{"text":"t","cache_salt":"salt","return_hidden_states":false,"sampling_params":{"max_new_tokens":1}}`, `{"text":"t","cache_salt":"salt","sampling_params":{"max_new_tokens":1}}`},
 	{"routed_dp_rank", "sglang", "/generate", `{"text":"t","routed_dp_rank":0}`, "field_denied"},

@@ -49,8 +49,8 @@ type heldID struct {
 
 // ownedID is an id as the store has it.
 type ownedID struct {
-	Key       string    `json:"key"` // its own
-	Principal string    `json:"principal"`
+	Key       string    `json:"key"`       // its own
+	Principal string    `json:"principal"` // holderOf
 	Agent     string    `json:"agent"`
 	Noted     time.Time `json:"noted"`
 }
@@ -86,7 +86,7 @@ func (l *ids) own(ctx context.Context, o guard.Owner, id modelapi.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, idWait)
 	defer cancel()
 	key, now := idKey(o.Resource, id), l.now()
-	record := ownedID{Key: key, Principal: o.Caller.Principal, Agent: o.Agent, Noted: now}
+	record := ownedID{Key: key, Principal: holderOf(o.Caller), Agent: o.Agent, Noted: now}
 	for range maxIDTries {
 		err := save(ctx, l.store, key, 0, record, now.Add(idLife))
 		if err == nil {
@@ -114,6 +114,15 @@ func (l *ids) own(ctx context.Context, o guard.Owner, id modelapi.ID) error {
 	return state.ErrConflict
 }
 
+// holderOf is whose an id becomes. What a program began with a key is that key's,
+// and nothing else is: the key may be for less than what its owner talks about.
+func holderOf(c *guard.Caller) string {
+	if key, ok := c.Value.(*keyCaller); ok {
+		return c.Principal + "\n" + key.key.ID // no principal's name has a line break
+	}
+	return c.Principal
+}
+
 // owned returns the agent that serves an id of the caller's.
 func (l *ids) owned(ctx context.Context, res guard.Resource, caller *guard.Caller, id modelapi.ID) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, idWait)
@@ -124,7 +133,7 @@ func (l *ids) owned(ctx context.Context, res guard.Resource, caller *guard.Calle
 		return "", guard.ErrNotOwner
 	case err != nil:
 		return "", err
-	case there.Principal != caller.Principal:
+	case there.Principal != holderOf(caller):
 		return "", guard.ErrNotOwner
 	}
 	return there.Agent, nil

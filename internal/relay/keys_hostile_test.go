@@ -121,6 +121,43 @@ func TestKeysThatAKilledLoginMadeEndWithIt(t *testing.T) {
 	check()
 }
 
+func TestKeyContinuesNoConversationOfItsOwners(t *testing.T) {
+	s := newSystem(t, strings.ReplaceAll(keyGrants, "embed]", "session]"))
+	s.startAgent(served{"phi3", "model", newKeeper(t, "a").URL})
+	session := s.user(nil).open(tunnel.Interactive)
+	q := program("narrow")
+	q.Actions = []string{"chat", "session"}
+	k := s.newKey(api(t, session), q)
+	q.Name = "other"
+	other := s.newKey(api(t, session), q)
+	eventually(t, "phi3 is known for a vLLM", func() bool { _, a := s.relay.agents.online("phi3"); return a.Server == "vllm" })
+	c := client(t, session, tunnel.Header{Resource: "phi3"})
+	status, owners, body := respond(t, c, "")
+	if status != 200 || owners == "" {
+		t.Fatalf("%d %s", status, body)
+	}
+	ask := func(key, previous string) (int, string) {
+		t.Helper()
+		r, text := s.postKey("X-Api-Key: "+key, "/r/phi3/v1/responses", `{"model":"phi3","input":"x","previous_response_id":"`+previous+`"}`)
+		return r.StatusCode, text
+	}
+	_, text := s.postKey("X-Api-Key: "+k.Text, "/r/phi3/v1/responses", `{"model":"phi3","input":"x"}`)
+	_, rest, _ := strings.Cut(text, `"id":"`)
+	own, _, _ := strings.Cut(rest, `"`)
+	if status, text := ask(k.Text, own); own == "" || status != 200 {
+		t.Errorf("its own: %d %s", status, text)
+	}
+	if status, text := ask(k.Text, owners); status < 400 {
+		t.Errorf("its owner's: %d %s", status, text)
+	}
+	if status, text := ask(other.Text, own); status < 400 {
+		t.Errorf("another key's: %d %s", status, text)
+	}
+	if r, text := s.ask("/r/phi3/v1/responses/"+owners, "X-Api-Key: "+k.Text); r.StatusCode < 400 {
+		t.Errorf("its owner's: %s %s", r.Status, text)
+	}
+}
+
 func TestKeyIsToldNothingOfResourcesItIsNotFor(t *testing.T) {
 	both := strings.Replace(keyGrants, "resources: [phi3]", "resources: [phi3, other]", 1)
 	s := newSystem(t, both)

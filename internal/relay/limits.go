@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"net/http"
 	"time"
 
 	"iap/internal/audit"
@@ -106,7 +105,7 @@ func (r *Relay) reserve(ctx context.Context, a guard.Ask) (guard.Reservation, er
 	return reservation{held}, nil
 }
 
-// limited turns a limit's refusal into the guard's.
+// limited turns a limit's refusal into the guard's; all else, nil too, stays.
 func limited(err error) error {
 	var exceeded *limit.Exceeded
 	if errors.As(err, &exceeded) {
@@ -116,22 +115,15 @@ func limited(err error) error {
 }
 
 // reservation is a limit's as the guard knows it.
-type reservation struct{ held limit.Reservation }
+type reservation struct{ limit.Reservation }
 
-func (r reservation) Output() int64        { return r.held.Output() }
-func (r reservation) Header(h http.Header) { r.held.Header(h) }
-func (r reservation) Release()             { r.held.Release() }
-
-func (r reservation) Use(in, out int64) error {
-	if err := r.held.Use(in, out); err != nil {
-		return limited(err)
-	}
-	return nil
-}
+func (r reservation) Use(in, out int64) error { return limited(r.Reservation.Use(in, out)) }
 
 // Settle charges what was counted or estimated; what has no figure by now was not
 // spent.
-func (r reservation) Settle(e guard.Event) { r.held.Settle(max(e.TokensIn, 0), max(e.TokensOut, 0)) }
+func (r reservation) Settle(e guard.Event) {
+	r.Reservation.Settle(max(e.TokensIn, 0), max(e.TokensOut, 0))
+}
 
 // reserveStream counts a tcp stream as one request that runs until end is called.
 // A refusal becomes a denial.

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-
-	"iap/internal/modelapi"
 )
 
 const (
@@ -23,8 +21,7 @@ const (
 // modelGone turns a model server's 404 to a request that names a model into one that says which models are there: of
 // those that the caller may use. Nil: the answer says something else.
 func (x *exchange) modelGone(ctx context.Context, response *Response, body io.Reader) *ending {
-	a := x.class.Action
-	if response.Status != http.StatusNotFound || x.class.Model == "" || len(x.class.IDs) > 0 || !readsPrompt(a) && a != modelapi.Tokenize {
+	if response.Status != http.StatusNotFound || x.class.Model == "" || len(x.class.IDs) > 0 || !x.class.Action.UsesModel() {
 		return nil
 	}
 	_, _ = io.CopyN(io.Discard, body, goneBody) // what it says is replaced

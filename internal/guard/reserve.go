@@ -20,25 +20,13 @@ const (
 	maxChoices = 1 << 20
 )
 
-// readsPrompt says whether an action costs tokens of input.
-func readsPrompt(a modelapi.Action) bool {
-	switch a {
-	case modelapi.Chat, modelapi.Complete, modelapi.Embed, modelapi.Rerank, modelapi.Transcribe:
-		return true
-	}
-	return false
-}
-
-// generates says whether an action costs tokens of output that a request can bound.
-func generates(a modelapi.Action) bool { return a == modelapi.Chat || a == modelapi.Complete }
-
 // toAsk is what the request may cost at most.
 func (x *exchange) toAsk() Ask {
 	a := Ask{Question: x.questions[0], Decision: x.decision, Also: x.also, Choices: min(max(x.class.Choices, 1), maxChoices)}
-	if readsPrompt(x.class.Action) {
+	if x.class.Action.Computes() {
 		a.Input = (x.class.PromptBytes+bytesPerToken-1)/bytesPerToken + promptOverhead
 	}
-	if !generates(x.class.Action) {
+	if !x.class.Action.Generates() {
 		return a
 	}
 	each := x.class.MaxOutput
@@ -93,7 +81,7 @@ func (e *Limited) refusal() *refusal {
 // than one token is left for each.
 func (x *exchange) maxOutput() (int64, bool) {
 	most := int64(x.decision.MaxOutputTokens)
-	if x.reservation == nil || !generates(x.class.Action) {
+	if x.reservation == nil || !x.class.Action.Generates() {
 		return most, true
 	}
 	reserved := x.reservation.Output()

@@ -16,7 +16,7 @@ func unknownUsage() meter.Usage {
 
 // isMetered says whether an answer must pass a meter: because it costs, or because it hands out an id.
 func (x *exchange) isMetered(status int) bool {
-	return x.resource.Kind == KindModel && status < 300 && (readsPrompt(x.class.Action) || x.class.Hands != "")
+	return x.resource.Kind == KindModel && status < 300 && (x.class.Action.Computes() || x.class.Hands != "")
 }
 
 // unseenRate is how many tokens a second an answer is taken to have grown by that was not streamed and ended before it
@@ -27,7 +27,7 @@ const unseenRate = 100
 // estimated before. An answer that its caller waited for in one piece, and did not get, had grown for as long as it was
 // waited for, up to what was set aside; of a stream that did not begin nothing had been made.
 func (x *exchange) estimate() {
-	if !x.sentOn || !readsPrompt(x.class.Action) || x.usage.Input >= 0 {
+	if !x.sentOn || !x.class.Action.Computes() || x.usage.Input >= 0 {
 		return
 	}
 	if x.failed && x.usage.Output <= 0 {
@@ -38,7 +38,7 @@ func (x *exchange) estimate() {
 		return
 	}
 	x.usage.Source = meter.Estimate
-	if generates(x.class.Action) && !x.class.Stream {
+	if x.class.Action.Generates() && !x.class.Stream {
 		x.usage.Output = x.unseen()
 	}
 }

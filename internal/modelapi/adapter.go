@@ -14,7 +14,7 @@ const maxAdapters = 32
 
 // readAdapters finds the adapters that fields beside the model's name ask for, at the top and among the parameters.
 func (q *request) readAdapters() error {
-	if q.route.place == inLoRA || !q.class.Action.usesModel() {
+	if q.route.place == inLoRA || !q.class.Action.UsesModel() {
 		return nil
 	}
 	if err := q.adaptersOf(q.doc); err != nil {

@@ -37,9 +37,9 @@ func (a Action) Computes() bool {
 // Generates says whether the answer is tokens of the model's own, whose number a request can bound.
 func (a Action) Generates() bool { return a == Chat || a == Complete }
 
-// usesModel says whether the action makes a model, or its tokenizer, work. Elsewhere the words of a body mean other
+// UsesModel says whether the action makes a model, or its tokenizer, work. Elsewhere the words of a body mean other
 // things than the body rules say, and the action itself is what is granted.
-func (a Action) usesModel() bool { return a.Computes() || a == Tokenize }
+func (a Action) UsesModel() bool { return a.Computes() || a == Tokenize }
 
 // SubSpeech is the sub-action that answers with sounds or images: their bytes are no text.
 const SubSpeech = "speech"

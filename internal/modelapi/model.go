@@ -160,7 +160,7 @@ func (q *request) settleModel() error {
 	if len(c.Models) > 0 {
 		c.Model = c.Models[0]
 	}
-	if !c.Action.usesModel() || q.in.Only != "" {
+	if !c.Action.UsesModel() || q.in.Only != "" {
 		return nil
 	}
 	switch {

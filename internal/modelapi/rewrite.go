@@ -18,7 +18,7 @@ type Obligations struct {
 // returns classifies as before: Verify takes it. What the caller says of himself never stays: without a Subject or a
 // CacheSalt those fields are taken out.
 func (t *Table) Rewrite(in Input, c Class, o Obligations) (Class, error) {
-	if len(c.Body) == 0 || c.Body[0] != '{' || !c.Action.usesModel() {
+	if len(c.Body) == 0 || c.Body[0] != '{' || !c.Action.UsesModel() {
 		return c, nil
 	}
 	w := rewriting{book: rules(), server: in.Server, class: &c, to: o, draft: draftAt(c.Body, 0)}

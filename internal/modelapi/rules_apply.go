@@ -16,7 +16,7 @@ const (
 // applyRules holds the body against the table: it takes out what does not belong, refuses what is dangerous, and notes
 // what the class must say. What a decision is needed for is left to Rewrite.
 func (q *request) applyRules() error {
-	if !q.class.Action.usesModel() {
+	if !q.class.Action.UsesModel() {
 		return nil
 	}
 	b := ruling{book: rules(), class: q.class, choices: 1, prompts: 1}

@@ -2,10 +2,12 @@ package relay
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -285,6 +287,28 @@ func TestGroupsCannotForgeHeaders(t *testing.T) {
 	}
 	if strings.Contains(string(text), "admins") {
 		t.Errorf("a group with a space was told as the one without: %s", text)
+	}
+}
+
+func TestGroupsOfSeveralProvidersAreToldApart(t *testing.T) {
+	partner := func(c *Config) {
+		c.Issuers = append(c.Issuers, IssuerConfig{Name: "partner", URL: "http://127.0.0.1:1/partner", ClientID: "x", Audiences: []string{"x"}, Token: "id_token"})
+	}
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		payload := strings.Split(r.Header.Get("X-Iap-Assertion"), ".")[1]
+		claims, _ := base64.RawURLEncoding.DecodeString(payload)
+		_, _ = io.WriteString(w, r.Header.Get("X-Iap-Groups")+" "+string(claims))
+	}))
+	t.Cleanup(up.Close)
+	s := newSystem(t, allowAll, partner)
+	s.startAgent(served{"web", "http", up.URL})
+	r, err := client(t, s.user(nil).open(tunnel.Bulk), tunnel.Header{Resource: "web"}).Get("http://web/")
+	must(t, err)
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	must(t, err)
+	if !strings.HasPrefix(string(text), "corp/ml-eng,corp/llm-users ") || !strings.Contains(string(text), `["corp/ml-eng","corp/llm-users"]`) {
+		t.Errorf("%s", text)
 	}
 }
 

@@ -24,8 +24,11 @@ const (
 // else, and the relay never accepts itself as an issuer.
 type assertions struct {
 	issuer string
-	signer jose.Signer
-	jwks   []byte
+	// several says that there is more than one identity provider: a group of one
+	// must not be taken for the other's of the same name.
+	several bool
+	signer  jose.Signer
+	jwks    []byte
 
 	mu     sync.Mutex
 	cached map[assertionKey]signedAssertion // guarded by mu
@@ -68,7 +71,7 @@ func (a *assertions) sign(id *identity, resource string, now time.Time) (string,
 	}
 	a.mu.Unlock()
 	claims, err := json.Marshal(map[string]any{
-		"iss": a.issuer, "aud": resource, "sub": id.id(), "groups": id.principal.Groups,
+		"iss": a.issuer, "aud": resource, "sub": id.id(), "groups": a.groups(id),
 		"iat": now.Unix(), "exp": now.Add(assertionLife).Unix(),
 	})
 	if err != nil {
@@ -89,6 +92,19 @@ func (a *assertions) sign(id *identity, resource string, now time.Time) (string,
 	}
 	a.cached[key] = signedAssertion{text, now.Add(assertionReuse)}
 	return text, nil
+}
+
+// groups are the principal's as an upstream is told them, with the issuer's alias
+// before each where there are several issuers.
+func (a *assertions) groups(id *identity) []string {
+	if !a.several {
+		return id.principal.Groups
+	}
+	all := make([]string, len(id.principal.Groups))
+	for i, group := range id.principal.Groups {
+		all[i] = id.principal.Issuer + "/" + group
+	}
+	return all
 }
 
 // serveKeys publishes the verification keys.

@@ -68,7 +68,7 @@ func (i *identity) setHeaders(h http.Header, r guard.Resource, a *assertions, no
 	if i.principal.EmailVerified {
 		set(headerEmail, i.principal.Email)
 	}
-	set(headerGroups, joinGroups(i.principal.Groups))
+	set(headerGroups, joinGroups(a.groups(i)))
 	if signed, err := a.sign(i, r.Name, now); err == nil {
 		h.Set(headerAssertion, signed)
 	}

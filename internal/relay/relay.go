@@ -122,6 +122,7 @@ func (r *Relay) openData(ctx context.Context) error {
 	if r.assertions, err = newAssertions(r.cfg.Name, assertionKey); err != nil {
 		return err
 	}
+	r.assertions.several = len(r.cfg.Issuers) > 1
 	if r.store, err = state.OpenWith(ctx, r.cfg.State, state.Options{Now: r.now, Logger: r.log}); err != nil {
 		return err
 	}

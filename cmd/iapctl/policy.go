@@ -143,12 +143,20 @@ func (a *app) printAnswer(q admin.Question, answer admin.Answer) {
 	}
 	a.pairs(
 		a.out, a.ui.out, 0,
-		[2]string{"Who", clean(answer.Principal)}, [2]string{"Resource", clean(q.Resource)}, [2]string{"Action", firstOf(clean(q.Action), "any")}, [2]string{"Model", clean(q.Model)},
+		[2]string{"Who", clean(answer.Principal)}, [2]string{"Resource", clean(q.Resource)}, [2]string{"Action", firstOf(clean(q.Action), "any")}, [2]string{"Model", meant(q.Model, answer.MeantModel)},
 		[2]string{"Decision", verdict}, [2]string{"Reason", clean(answer.Reason)}, [2]string{"Because", clean(answer.Message)},
 		[2]string{"Closest", clean(answer.Shortfall)},
 		[2]string{"Grant", clean(answer.Grant)}, [2]string{"Limits", limitsText(answer)}, [2]string{"Until", until},
 		[2]string{"Revision", clean(answer.Revision)}, [2]string{"Considered", strings.Join(steps, "\n")},
 	)
+}
+
+// meant is the model as it was written, with the one that it means.
+func meant(written, model string) string {
+	if model == "" {
+		return clean(written)
+	}
+	return clean(written) + ", which is " + clean(model)
 }
 
 func limitsText(answer admin.Answer) string {

@@ -133,6 +133,7 @@ func (s Subject) Described() bool {
 // Answer is the decision on a Question.
 type Answer struct {
 	Principal       string      `json:"principal"`
+	MeantModel      string      `json:"meant_model,omitempty"` // decided on, where the question has an alias or another spelling of it
 	Allow           bool        `json:"allow"`
 	Reason          string      `json:"reason"`
 	Message         string      `json:"message,omitempty"`

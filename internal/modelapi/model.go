@@ -130,23 +130,31 @@ func (q *request) realName(raw string) string {
 	if len(q.in.Aliases) == 0 || raw == "" || q.route.action == ManageModel {
 		return raw
 	}
-	alias := raw
-	real, ok := q.in.Aliases[alias]
-	if !ok && q.route.ollamaNames {
+	real, alias := aliasedModel(q.route.ollamaNames, q.in.Aliases, raw)
+	if alias != "" {
+		q.class.Alias = alias
+	}
+	return real
+}
+
+// aliasedModel is the model behind a name, and the alias it was found by; the name itself and "" if it is none.
+func aliasedModel(ollamaRules bool, aliases map[string]string, raw string) (model, alias string) {
+	alias = raw
+	real, ok := aliases[alias]
+	if !ok && ollamaRules {
 		name, _, err := ollamaModel(raw)
 		if err != nil {
-			return raw
+			return raw, ""
 		}
-		if alias = name; q.in.Aliases[alias] == "" {
+		if alias = name; aliases[alias] == "" {
 			alias = strings.TrimSuffix(name, ":"+defaultTag)
 		}
-		real, ok = q.in.Aliases[alias]
+		real, ok = aliases[alias]
 	}
 	if !ok || real == "" {
-		return raw
+		return raw, ""
 	}
-	q.class.Alias = alias
-	return real
+	return real, alias
 }
 
 // settleModel fills in the one model of a server for a request that names none, and refuses what would make a model

@@ -1,5 +1,7 @@
 package modelapi
 
+import "strings"
+
 // Kinds of resources, as they stand in join tokens, configuration and headers.
 const (
 	KindModel = "model" // a model server, whose requests this package understands
@@ -34,3 +36,15 @@ func OnlyModel(server string, models []string) string {
 
 // ignoresNames says which servers run one model, whatever a request calls it.
 func ignoresNames(server string) bool { return server == ServerSGLang || server == ServerTGI }
+
+// MeantModel is the model that a request would be decided on, on this server, for the name that somebody wrote: the
+// one behind an alias, in the server's own spelling; the only one where a server has no other. It is for questions
+// about requests; requests themselves are read by Classify.
+func MeantModel(server, only string, aliases map[string]string, name string) (model string, egress bool, err error) {
+	isOllama := server == ServerOllama
+	name, _ = aliasedModel(isOllama, aliases, name)
+	if only != "" && !strings.HasPrefix(name, only+":") { // an adapter of it is a name of its own
+		return only, isCloudName(only), nil
+	}
+	return canonicalModel(isOllama, name)
+}

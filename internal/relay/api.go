@@ -13,6 +13,7 @@ import (
 	"iap/internal/admin"
 	"iap/internal/audit"
 	"iap/internal/guard"
+	"iap/internal/modelapi"
 	"iap/internal/state"
 	"iap/internal/version"
 	"iap/policy"
@@ -96,7 +97,7 @@ func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
 				one.Models = append(one.Models, model)
 			}
 		}
-		one.Aliases = aliasesOf(announced.Aliases, one.Models)
+		one.Aliases = aliasesOf(announced, one.Models)
 		list.Resources = append(list.Resources, one)
 	}
 	return list, nil
@@ -125,10 +126,12 @@ func addUse(all []admin.Use, action string, d policy.Decision) []admin.Use {
 }
 
 // aliasesOf are the aliases of models that the principal may use.
-func aliasesOf(all map[string]string, models []string) map[string]string {
+func aliasesOf(announced tunnel.Announcement, models []string) map[string]string {
 	var visible map[string]string
-	for alias, model := range all {
-		if slices.Contains(models, model) {
+	only := modelapi.OnlyModel(announced.Server, announced.Models)
+	for alias := range announced.Aliases {
+		model, _, err := modelapi.MeantModel(announced.Server, only, announced.Aliases, alias)
+		if err == nil && slices.Contains(models, model) {
 			if visible == nil {
 				visible = map[string]string{}
 			}

@@ -9,6 +9,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/guard"
+	"iap/internal/modelapi"
 	"iap/policy"
 	"iap/tunnel"
 )
@@ -58,12 +59,18 @@ func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question, isA
 	}
 	setDefault(&in.Action, policy.ActionAny)
 	setDefault(&in.Via, policy.ViaTunnel)
+	if known && res.Kind == guard.KindModel {
+		r.readModel(res, &in)
+	}
 	x := r.policy.Explain(ctx, in)
 	d := x.Decision
 	answer := admin.Answer{
 		Principal: id.policy.ID(),
 		Allow:     d.Allow && known, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Group: d.Group, Revision: d.Revision, Priority: d.Priority,
 		Limits: apiLimits(d.Limits), MaxOutputTokens: d.MaxOutputTokens(), StepUp: r.stepUpOf(id, d.StepUp),
+	}
+	if in.Model != q.Model {
+		answer.MeantModel = in.Model
 	}
 	if d.Allow && !known {
 		answer.Reason, answer.Message, answer.Grant = reasonUnknown, "no agent is enrolled for a resource of this name", ""
@@ -80,6 +87,21 @@ func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question, isA
 		answer.Closest, answer.Shortfall = near.Name, near.Shortfall()
 	}
 	return answer
+}
+
+// readModel puts the model that a request would be decided on in place of the
+// name in the question. A name that is none stays: the policy says no to it.
+func (r *Relay) readModel(res admin.JoinResource, in *policy.Input) {
+	if in.Model == "" {
+		return
+	}
+	about := r.guardResource(res)
+	if in.Action == policy.ActionManageModel {
+		about.Aliases = nil // whoever manages models means what it writes
+	}
+	if model, egress, err := modelapi.MeantModel(about.Server, about.Only, about.Aliases, in.Model); err == nil {
+		in.Model, in.Egress = model, in.Egress || egress
+	}
 }
 
 // subjectOf is whom an administrator asks about: somebody as described, or, where

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -28,6 +29,35 @@ func TestExplainSaysWhatTheClosestGrantLacked(t *testing.T) {
 	}
 	if _, err = me.Explain(within(t), admin.Question{Resource: "phi3", Who: &admin.Subject{Principal: "corp/mallory"}}); refusalOf(err) != "forbidden" {
 		t.Errorf("anybody may ask about others: %v", err)
+	}
+}
+
+func TestAQuestionMayNameAModelAsARequestDoes(t *testing.T) {
+	s := newSystem(t, strings.Replace(twoTeams, `["phi3*"]`, `["phi3:*"]`, 1))
+	announce := tunnel.Announcement{
+		Resource: "phi3", Kind: "model", Server: "ollama", Models: []string{"phi3:latest", "qwen:latest"},
+		Aliases: map[string]string{"default": "phi3", "other": "qwen:latest"}, Healthy: true,
+	}
+	s.enrolFake(false, served{"phi3", "model", ""}).serve(tunnel.Interactive, func(context.Context, *tunnel.Stream, tunnel.Header) {}, announce)
+	me := api(t, s.user(nil).open(tunnel.Interactive))
+	for _, name := range []string{"phi3", "Default", "library/phi3:latest"} {
+		a, err := me.Explain(within(t), admin.Question{Resource: "phi3", Action: "chat", Model: name})
+		must(t, err)
+		if !a.Allow || a.MeantModel != "phi3:latest" {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	for _, name := range []string{"qwen", "other"} {
+		a, err := me.Explain(within(t), admin.Question{Resource: "phi3", Action: "chat", Model: name})
+		must(t, err)
+		if a.Allow || a.MeantModel != "qwen:latest" {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	list, err := me.Resources(within(t))
+	must(t, err)
+	if got := list.Resources[0].Aliases; len(got) != 1 || got["default"] != "phi3:latest" {
+		t.Errorf("aliases of models that alice may use: %v", got)
 	}
 }
 

@@ -30,6 +30,9 @@ func (l *loaded) message(q question, d policy.Decision) string {
 		}
 		return fmt.Sprintf("your grants on %s do not include the model %s: ask an administrator for it", resource, quote(q.Model))
 	case policy.ReasonActionNotGranted:
+		if q.Model != "" { // they may include it for another
+			return fmt.Sprintf("your grants on %s do not include the action %s on the model %s: ask an administrator for it", resource, quote(q.Action), quote(q.Model))
+		}
 		return fmt.Sprintf("your grants on %s do not include the action %s: ask an administrator for it", resource, quote(q.Action))
 	case policy.ReasonEgressNotGranted:
 		return fmt.Sprintf("the model %s sends prompts to another host, which needs a grant with `egress: true`", quote(q.Model))

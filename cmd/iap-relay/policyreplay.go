@@ -100,16 +100,16 @@ func printReplay(w io.Writer, report replay.Report, all bool) {
 			continue
 		}
 		if !head {
-			fmt.Fprintln(t, "\nCHANGE\tTIMES\tPRINCIPAL\tRESOURCE\tACTION\tMODEL\tWAS\tWOULD BE")
+			fmt.Fprintln(t, "\nCHANGE\tTIMES\tPRINCIPAL\tRESOURCE\tACTION\tMODEL\tVIA\tWAS\tWOULD BE")
 			head = true
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", changeWords(c.Kind), c.Count, plaintext.Clean(c.Principal), plaintext.Clean(c.Resource),
-			c.Action, plaintext.Clean(c.Model), plaintext.Clean(c.Old), plaintext.Clean(c.New))
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", changeWords(c.Kind), c.Count, plaintext.Clean(c.Principal), plaintext.Clean(c.Resource),
+			c.Action, plaintext.Clean(c.Model), plaintext.Clean(c.Via), plaintext.Clean(c.Old), plaintext.Clean(c.New))
 	}
 	t.Flush()
 	for _, why := range []struct{ code, words string }{
 		{replay.NoFacts, "whose record does not say all that was known"},
-		{replay.NotPolicy, "refused by something else than the policy (limits, a key's own list, no such resource)"},
+		{replay.NotPolicy, "refused by something else than the policy (limits, a key's own list, how the request was written)"},
 		{replay.Counted, "refusals that were counted instead of written"},
 		{replay.Unreadable, "lines that cannot be read"},
 	} {

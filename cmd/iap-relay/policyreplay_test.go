@@ -35,7 +35,7 @@ func TestPolicyReplayTellsWhomAChangeHits(t *testing.T) {
 	closed := filepath.Join(dir, "closed.yaml")
 	must(t, os.WriteFile(closed, []byte("grants: []\n"), 0o600))
 	text, err = command(t, "", "policy", "replay", closed, "--config", file, "--audit", logs)
-	if err == nil || !strings.Contains(err.Error(), "1 of 1") || !strings.Contains(text, "denied now  1      corp/ann   llama     chat    llama3:latest  first-users  no_grant") {
+	if err == nil || !strings.Contains(err.Error(), "1 of 1") || !strings.Contains(text, "denied now  1      corp/ann   llama     chat    llama3:latest  tunnel  first-users  no_grant") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	text, _ = command(t, "", "policy", "replay", closed, "--config", file, "--audit", logs, "-o", "json")

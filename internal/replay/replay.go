@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -142,7 +143,7 @@ func (r *replay) learn(e audit.Event) {
 }
 
 func (r *replay) decision(ctx context.Context, e audit.Event) {
-	if e.Revision == "" || elsewhere(e.Reason) {
+	if e.Revision == "" || e.Decision == audit.Deny && elsewhere(e) {
 		r.report.NotReplayed[NotPolicy]++
 		return
 	}
@@ -165,14 +166,16 @@ func (r *replay) decision(ctx context.Context, e audit.Event) {
 	r.compare(e, d)
 }
 
-// elsewhere tells reasons that are not the policy's.
-func elsewhere(reason string) bool {
-	switch reason {
-	case "unknown_resource", "rate_limited", "concurrency_exceeded", "budget_exceeded", "limits_unavailable",
-		"key_scope", "key_lifetime", "revoked":
+// elsewhere tells denials that are not the policy's. Those of how a request is
+// written have a status of their own; a rule of the operator's may have any
+// reason, but says no with 403, or 401 where a login would do.
+func elsewhere(e audit.Event) bool {
+	switch e.Reason {
+	case "unknown_resource", "rate_limited", "concurrency_exceeded", "budget_exceeded", "limits_unavailable", "websocket_limited", "output_unbounded",
+		"key_scope", "key_lifetime", "revoked", "preflight_refused", "host_refused", "fetch_site_refused", "referer_refused", "origin_refused":
 		return true
 	}
-	return false
+	return e.Status != 0 && e.Status != http.StatusForbidden && e.Status != http.StatusUnauthorized
 }
 
 // compare counts how an old decision and its new twin differ.

@@ -108,6 +108,7 @@ func TestReplayFindsWhatWouldDiffer(t *testing.T) {
 		asked("corp/ann", "a", "allow", "eng", func(e *audit.Event) { detail("asked", "reach")(e); e.Action, e.Model = "connect", "" }),
 		asked("corp/ann", "a", "allow", "prod", func(e *audit.Event) { detail("labels", "env=prod", "also", "tool")(e); e.Action = "embed" }),
 		asked("corp/ann", "a", "deny", "budget_exceeded", nil),
+		asked("corp/ann", "a", "deny", "content_type", func(e *audit.Event) { e.Status = 415 }),
 		asked("corp/ann", "a", "deny", "key_scope", func(e *audit.Event) { e.Revision = "" }),
 		asked("corp/bob", "b", "allow", "eng", nil),
 		asked("corp/bob", "a", "allow", "eng", nil), // somebody else's facts
@@ -135,7 +136,7 @@ func TestReplayFindsWhatWouldDiffer(t *testing.T) {
 	if len(report.Changes) != 7 || report.Decided != 12 || report.Same != 4 || report.Verdicts != 6 {
 		t.Errorf("%d changes, %d decided, %d the same, %d verdicts\n%s", len(report.Changes), report.Decided, report.Same, report.Verdicts, got)
 	}
-	if fmt.Sprint(report.NotReplayed) != "map[counted:40 no_facts:3 not_policy:2]" {
+	if fmt.Sprint(report.NotReplayed) != "map[counted:40 no_facts:3 not_policy:3]" {
 		t.Errorf("not replayed: %v", report.NotReplayed)
 	}
 }

@@ -26,6 +26,9 @@ type adminOptions struct{ config, socket, output string }
 
 // call runs f with a client of the relay's admin socket.
 func (o *adminOptions) call(c *cobra.Command, f func(context.Context, *admin.Client) error) error {
+	if err := checkOutput(o.output); err != nil { // before the deed
+		return err
+	}
 	path := o.socket
 	if path == "" {
 		cfg, err := relay.LoadConfig(o.config)

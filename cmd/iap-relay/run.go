@@ -135,5 +135,12 @@ func printOr(w io.Writer, output string, v any, text func(io.Writer)) error {
 		e.SetIndent("", "  ")
 		return e.Encode(v)
 	}
+	return checkOutput(output)
+}
+
+func checkOutput(output string) error {
+	if output == "text" || output == "json" {
+		return nil
+	}
 	return servercmd.Usage(fmt.Errorf("--output: %q is neither text nor json", output))
 }

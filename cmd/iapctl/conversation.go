@@ -189,6 +189,8 @@ func statusExit(status int) int {
 
 func nextFor(exit int) string {
 	switch exit {
+	case exitUsage: // again would be the same
+		return "iapctl --help"
 	case exitLogin:
 		return "iapctl login"
 	case exitDenied:

@@ -38,7 +38,7 @@ const (
 
 // exitCodes is the one table between error codes and exit statuses; a code that is not in it exits with 1.
 var exitCodes = map[string]int{
-	"usage": exitUsage, "canceled": exitCanceled,
+	"usage": exitUsage, "bad_request": exitUsage, "canceled": exitCanceled,
 
 	"login_required": exitLogin, "token_unavailable": exitLogin, "token_invalid": exitLogin, "pop_failed": exitLogin, "revoked": exitLogin,
 	"session_expired": exitLogin, "refresh_refused": exitLogin, "login_canceled": exitCanceled,

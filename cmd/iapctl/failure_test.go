@@ -38,6 +38,7 @@ func TestEveryErrorHasCodeWordsAndExitStatus(t *testing.T) {
 		{&connect.ReplyError{Reply: tunnel.Reply{Code: "a_reason_of_tomorrow"}}, "a_reason_of_tomorrow", 5},
 		{&connect.ReplyError{Reply: tunnel.Reply{Code: "agent_offline"}}, "agent_offline", 6},
 		{&admin.Error{Code: "limit_reached", Message: "slow down"}, "limit_reached", 8},
+		{&admin.Error{Code: "bad_request", Message: "no such action"}, "bad_request", 2},
 		{&auth.LoginError{Code: auth.CodeLoginMethodBlocked, Public: "blocked", Hint: "iapctl login --browser"}, "login_method_blocked", 4},
 		{auth.ErrNotFound, "login_required", 4},
 		{fmt.Errorf("x: %w", profile.ErrRelayKeyChanged), "relay_changed", 1},

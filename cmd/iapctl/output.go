@@ -57,6 +57,15 @@ func terminal(stream any) bool {
 // say prints narration.
 func (a *app) say(format string, args ...any) { fmt.Fprintf(a.err, format+"\n", args...) }
 
+// remark says what people should see at once, wrapped to the screen's width.
+func (a *app) remark(text string) {
+	mark := a.ui.err.bad.Render("!")
+	for _, line := range wrap(text, screenWidth-2) {
+		a.say("%s %s", mark, line)
+		mark = " "
+	}
+}
+
 // json prints a document, if that is the form asked for, and reports whether it was.
 func (a *app) json(document any) (bool, error) {
 	if a.output != "json" {

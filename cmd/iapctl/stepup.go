@@ -75,7 +75,7 @@ func (a *app) withStepUp(ctx context.Context, do func() error) error {
 	if !a.asksPeople() {
 		return f
 	}
-	a.say("%s %s.", a.ui.err.bad.Render("!"), capital(strings.TrimSuffix(f.what, ".")))
+	a.remark(capital(strings.TrimSuffix(f.what, ".")) + ".")
 	if !a.confirm(ctx, "Log in again now?", true) {
 		return f
 	}

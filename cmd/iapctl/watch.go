@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -90,7 +91,9 @@ func (w *watch) notice(n tunnel.Notice) {
 		w.stepUp(step)
 		return
 	}
-	w.app.say("  The relay says: %s", clean(n.Text))
+	for _, line := range wrap("The relay says: "+clean(n.Text), screenWidth-2) {
+		w.app.say("  %s", line)
+	}
 }
 
 // stepUp tells that a request was denied which a fresh login would allow, or lets the person be asked for it.
@@ -102,8 +105,12 @@ func (w *watch) stepUp(n admin.StepUpNotice) {
 		}
 		return
 	}
-	w.app.say("%s A request to %s was denied: %s.\n  Next: %s", w.app.ui.err.bad.Render("!"), clean(n.Resource), strings.TrimSuffix(clean(n.Message), "."),
-		w.app.inProfile(stepUpLogin(&n.StepUp).command()))
+	w.app.remark(denial(n))
+	w.app.say("  Next: %s", w.app.inProfile(stepUpLogin(&n.StepUp).command()))
+}
+
+func denial(n admin.StepUpNotice) string {
+	return fmt.Sprintf("A request to %s was denied: %s.", clean(n.Resource), strings.TrimSuffix(clean(n.Message), "."))
 }
 
 // askForLogins offers the logins that requests lack, one after the other. After one, the sessions change to it by themselves.
@@ -113,7 +120,7 @@ func (w *watch) askForLogins(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case n := <-w.steps:
-			w.app.say("%s A request to %s was denied: %s.", w.app.ui.err.bad.Render("!"), clean(n.Resource), strings.TrimSuffix(clean(n.Message), "."))
+			w.app.remark(denial(n))
 			if !w.app.confirm(ctx, "Log in again now?", true) {
 				continue
 			}

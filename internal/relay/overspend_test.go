@@ -188,3 +188,25 @@ func TestAnErrorThatTheAgentPutIntoTheAnswerIsWhyItEnded(t *testing.T) {
 		}
 	}
 }
+
+// A session lives for hours and may carry millions of connections.
+func TestAClosedConnectionIsForgottenByItsSession(t *testing.T) {
+	s := newSystem(t, allowAll)
+	s.startAgent(served{"db", "tcp", echo(t)})
+	dialled := s.user(nil).open(tunnel.Interactive)
+	sessions, end := context.WithCancel(context.Background())
+	defer end()
+	connect := func() (*streamConn, context.Context) {
+		c := &streamConn{Stream: mustOpen(t, dialled, "db"), session: &session{ctx: sessions}, closed: make(chan struct{})}
+		return c, connContext(context.Background(), c)
+	}
+	c, _ := connect()
+	must(t, c.Close())
+	if c.forget() {
+		t.Error("the session still held a connection that is closed")
+	}
+	c, request := connect()
+	end()
+	<-request.Done() // the end of the session is that of its requests
+	must(t, c.Close())
+}

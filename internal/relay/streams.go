@@ -213,6 +213,7 @@ type streamConn struct {
 	handler        http.Handler
 	sent, received atomic.Int64
 	broken         atomic.Bool // an answer was cut that only the connection's end delimits
+	forget         func() bool // takes the connection off its session, which lives longer
 	once           sync.Once
 	closed         chan struct{}
 }
@@ -238,6 +239,7 @@ func (c *streamConn) Close() error {
 		} else {
 			_ = c.Stream.Close()
 		}
+		c.forget()
 		close(c.closed)
 	})
 	return nil
@@ -273,8 +275,7 @@ func newStreamServer() *streamServer {
 func connContext(ctx context.Context, c net.Conn) context.Context {
 	sc := c.(*streamConn) // the listener hands out nothing else
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, connKey{}, sc))
-	stop := context.AfterFunc(sc.session.ctx, func() { cancel(context.Cause(sc.session.ctx)) })
-	context.AfterFunc(ctx, func() { stop() })
+	sc.forget = context.AfterFunc(sc.session.ctx, func() { cancel(context.Cause(sc.session.ctx)) })
 	return ctx
 }
 

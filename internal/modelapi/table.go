@@ -124,3 +124,40 @@ func (rs *routes) add(r row, corrections corrections) error {
 	}
 	return nil
 }
+
+// find returns the route of a method and path, and the path's parameters; nil if there is none.
+func (rs *routes) find(method, path string) (*route, map[string]string) {
+	if r := rs.literal[method+" "+path]; r != nil {
+		return r, nil
+	}
+	var found *route
+	var values map[string]string
+	for _, r := range rs.patterns {
+		if r.method != method {
+			continue
+		}
+		v, ok := r.pattern.match(path)
+		if !ok {
+			continue
+		}
+		if found == nil {
+			found, values = r, v
+			continue
+		}
+		merged := agree(found, r)
+		// Of two patterns the one that takes fewer paths has the names of the parameters.
+		if found.pattern.open && !r.pattern.open {
+			merged.pattern, merged.path, values = r.pattern, r.path, v
+		}
+		found = merged
+	}
+	return found, values
+}
+
+// routesOf returns a server's routes; nil if they are not switched on.
+func (t *Table) routesOf(server string) *routes {
+	if server == "" {
+		server = Auto
+	}
+	return t.servers[server]
+}

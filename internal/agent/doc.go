@@ -5,9 +5,9 @@
 //
 // # Rooms
 //
-//	config.go    agent.yaml; each field says what it does
+//	config.go    agent.yaml; each field says what it does; config_resource.go: those of a resource
 //	agent.go     New, Run: one set of sessions for each relay address
-//	serve.go     a stream: header, check, slot, request, answer, and again
+//	serve.go     a stream: header, check, slot, request, answer, and again; serve_tcp.go: one that is passed on whole
 //	check.go     the second check: is this what the relay said it is, and may it be?
 //	queue.go     whose generation is next
 //	wait.go      a request waits for its slot; who streams is told so

@@ -33,14 +33,14 @@
 //	forward.go       the guard's way to an agent, over warm streams
 //	limits.go        what a grant's limits leave, and who is told
 //	ids.go           whose the ids are that model servers hand out
-//	record.go        what the guard and the streams tell the audit log
+//	record.go        what the guard and the streams tell the audit log; subjects.go: what the policy knew of whom
 //	live.go          asking the policy again about what runs
 //	identity.go, assertion.go   what the upstream is told of the caller
 //
 // Its own API:
 //
-//	api.go, adminsocket.go      for principals on a stream, for root on a unix socket
-//	keysapi.go, stepup.go       its parts: making keys; what a fresh login would change
+//	api.go, adminsocket.go, peeruid.go   for principals on a stream, for root on a unix socket, and who is at the other end
+//	keysapi.go, explain.go, stepup.go    its parts: making keys; why the policy decides so; what a fresh login would change
 //
 // Everything that is denied is denied here or in the guard, never in the
 // client.

@@ -168,6 +168,13 @@ func (t *turn) leave() {
 	q.dispatchLocked()
 }
 
+// isWaitedFor says whether somebody waits for a slot.
+func (q *queue) isWaitedFor() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting > 0
+}
+
 // generates notes that the upstream took the request.
 func (t *turn) generates() {
 	t.queue.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"iap/tunnel"
@@ -62,11 +63,39 @@ func (x *exchange) upgrade(ctx context.Context, held *hold) bool {
 		held.abandon()
 		return false
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	x.giveWay(ctx, held, end)
 	spliced, err := spliceUpgraded(ctx, x.stream, up)
 	up.Abort(tunnel.CodeCanceled)
 	held.abandon() // the slot frees when the upstream has closed
 	x.log(slog.LevelDebug, "websocket ended", "to_upstream", spliced.AToB, "from_upstream", spliced.BToA, "error", err)
 	return false
+}
+
+// giveWay ends a WebSocket that has had its slot for as long as anybody may wait
+// for one, as soon as somebody does: it may be idle, and would never end.
+func (x *exchange) giveWay(ctx context.Context, held *hold, end context.CancelCauseFunc) {
+	if held == nil {
+		return
+	}
+	q := held.turn.queue
+	var mu sync.Mutex // timer is set before it is read
+	mu.Lock()
+	defer mu.Unlock()
+	var timer *time.Timer
+	timer = time.AfterFunc(q.limits.maxWait, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case ctx.Err() != nil: // it has ended by itself
+		case q.isWaitedFor():
+			end(&tunnel.AbortError{Code: tunnel.CodeQueueFull})
+		default:
+			timer.Reset(x.agent.pace.look)
+		}
+	})
+	context.AfterFunc(ctx, func() { timer.Stop() })
 }
 
 // dialWebSocket returns the upstream's side and the head to answer with.

@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"iap/tunnel"
 )
@@ -95,6 +97,34 @@ func TestWebSocketCarriesBytesBothWaysUntilOneSideEnds(t *testing.T) {
 	}
 	second.Abort(tunnel.CodeRevoked)
 	<-up.ended
+}
+
+// TestIdleWebSocketGivesWay has one person hold the only slot with a WebSocket on which nothing is said.
+func TestIdleWebSocketGivesWay(t *testing.T) {
+	up := newRealtime(t, func(http.Header) {})
+	_, s := startHostileRelay(t).runAs("  - {name: voxtral, kind: model, upstream: \""+up.URL+"\", capacity: 1}\n", func(a *Agent) {
+		atOnce(a)
+		a.upstreams[0].queue.limits.maxWait = 20 * time.Millisecond
+	})
+	idle, reply := send(t, s, wsHeader(), wsRequest())
+	if !reply.OK {
+		t.Fatalf("%+v", reply)
+	}
+	_, err := http.ReadResponse(idle.Reader(), nil)
+	must(t, err)
+	other := wsHeader()
+	other.Principal = "corp/bob"
+	for limit := within(t); ; { // one that waited too long comes again
+		if _, reply := send(t, s, other, wsRequest()); reply.OK {
+			break
+		}
+		must(t, limit.Err())
+	}
+	_, err = io.ReadAll(idle.Reader())
+	var abort *tunnel.AbortError
+	if !errors.As(err, &abort) || abort.Code != tunnel.CodeQueueFull {
+		t.Errorf("the idle one ended with %v", err)
+	}
 }
 
 func TestWebSocketThatDoesNotFitIsRefused(t *testing.T) {

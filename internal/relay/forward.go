@@ -320,6 +320,8 @@ func upstreamError(err error) error {
 		switch abort.Code {
 		case tunnel.CodeUpstreamUnreachable:
 			return &guard.UpstreamError{Code: "upstream_unreachable", Message: "the model server cannot be reached from the agent", Err: err}
+		case tunnel.CodeQueueFull:
+			return &guard.UpstreamError{Code: "queue_full", Status: http.StatusTooManyRequests, RetryAfter: time.Second, Message: "others wait for the model server", Err: err}
 		case tunnel.CodeTooManyStreams, tunnel.CodeOverloaded:
 			return &guard.UpstreamError{Code: "overloaded", Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Message: "the agent has too many requests at once", Err: err}
 		default:

@@ -24,6 +24,20 @@ func TestLoginThatWouldDoIsTypedAsOneCommand(t *testing.T) {
 	}
 }
 
+func TestPersonIsNotAskedTheSameAgainAndAgain(t *testing.T) {
+	now := time.Now()
+	n := admin.StepUpNotice{Resource: "phi3", Message: "one", StepUp: admin.StepUp{MFA: true}}
+	last := question{n, now}
+	n.Message = "other words"
+	if !last.again(n, now.Add(askPause-1)) || last.again(n, now.Add(askPause)) || (question{}).again(n, now) {
+		t.Error("the pause is not kept")
+	}
+	n.StepUp.ACR = "gold"
+	if last.again(n, now) {
+		t.Error("another login is not offered")
+	}
+}
+
 func TestLoginAsksTheProviderForWhatTheGrantWants(t *testing.T) {
 	for _, c := range []struct {
 		o    loginOptions

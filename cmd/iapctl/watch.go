@@ -113,20 +113,39 @@ func denial(n admin.StepUpNotice) string {
 	return fmt.Sprintf("A request to %s was denied: %s.", clean(n.Resource), strings.TrimSuffix(clean(n.Message), "."))
 }
 
+// askPause lies between two questions about the same login: a program tries again whatever its user has answered, and not every login
+// gives what the grant wants.
+const askPause = time.Minute
+
+// question is what the person was asked last, and when the answer came.
+type question struct {
+	about admin.StepUpNotice
+	at    time.Time
+}
+
+// again reports whether n asks what was answered just now.
+func (q question) again(n admin.StepUpNotice, now time.Time) bool {
+	return q.about.Resource == n.Resource && q.about.StepUp == n.StepUp && now.Sub(q.at) < askPause
+}
+
 // askForLogins offers the logins that requests lack, one after the other. After one, the sessions change to it by themselves.
 func (w *watch) askForLogins(ctx context.Context) {
+	var last question
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case n := <-w.steps:
-			w.app.remark(denial(n))
-			if !w.app.confirm(ctx, "Log in again now?", true) {
+			if last.again(n, time.Now()) {
 				continue
 			}
-			if err := w.app.login(ctx, stepUpLogin(&n.StepUp), ""); err != nil {
-				w.app.printFailure(failureOf(err))
+			w.app.remark(denial(n))
+			if w.app.confirm(ctx, "Log in again now?", true) {
+				if err := w.app.login(ctx, stepUpLogin(&n.StepUp), ""); err != nil {
+					w.app.printFailure(failureOf(err))
+				}
 			}
+			last = question{n, time.Now()}
 		}
 	}
 }

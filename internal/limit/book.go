@@ -26,8 +26,9 @@ const (
 	reserveTries = 20 // rounds that one request waits for, each lost to others of this relay
 	poolShare    = 8  // of what is free, the part that may be leased ahead of need
 
-	minOutput   = 16 // tokens of each answer below which there is no point in one
-	extendChunk = 64 // tokens by which a running answer's reservation grows
+	minOutput    = 16  // tokens of each answer below which there is no point in one
+	usefulOutput = 512 // tokens of each answer worth waiting for where the caller names no number
+	extendChunk  = 64  // tokens by which a running answer's reservation grows
 
 	maxCounters = 1 << 16         // in memory; 1-2 KiB each
 	maxAmount   = int64(1) << 50  // of one request or limit

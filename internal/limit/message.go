@@ -31,6 +31,8 @@ func (b *Book) exceeded(r *reservation, c *counter, need, now int64) *Exceeded {
 	case need > m.n:
 		text.WriteString("this request needs " + grouped(need) + ", more than " + m.amount(c.key) + m.owner() + " ever allow; ask for less")
 		e.RetryAfter = retryIn(now+int64(c.key.window), now)
+	case room > 0 && r.ask.Unstated:
+		text.WriteString(grouped(m.n-room) + " of " + m.amount(c.key) + m.owner() + " used; ")
 	case room > 0:
 		text.WriteString(grouped(m.n-room) + " of " + m.amount(c.key) + m.owner() + " used, this request needs " + grouped(need) + "; ")
 	default:

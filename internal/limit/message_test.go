@@ -82,6 +82,23 @@ func TestRefusalSaysItAll(t *testing.T) {
 	}
 }
 
+func TestWhoSaidNoLengthIsToldWhenAnAnswerIsWorthHaving(t *testing.T) {
+	c := newClock()
+	b := book(t, memory(t, c), c, "relay-1")
+	day := []limit.Rule{engineers(perDay(1000))}
+	reserve(t, b, limit.Ask{Rules: day, Input: 700}).Settle(700, 0)
+	c.Add(2 * time.Hour)
+	reserve(t, b, limit.Ask{Rules: day, Input: 290}).Settle(290, 0)
+	unsaid := refused(t, b, limit.Ask{Rules: day, Input: 10, Output: 4096, Unstated: true}, "budget_exceeded")
+	if want := "990 of 1,000 tokens/24h of grant engineers-chat used; 710 free at "; !strings.HasPrefix(unsaid.Message, want) {
+		t.Errorf("%s\ndoes not say %q", unsaid.Message, want)
+	}
+	said := refused(t, b, limit.Ask{Rules: day, Input: 10, Output: 4096}, "budget_exceeded")
+	if !strings.Contains(said.Message, "this request needs 1,000; 1,000 free at ") || said.RetryAfter <= unsaid.RetryAfter {
+		t.Errorf("%s, after %v; unsaid after %v", said.Message, said.RetryAfter, unsaid.RetryAfter)
+	}
+}
+
 // headers writes x-ratelimit-* on one line.
 func headers(h http.Header) string {
 	text := ""

@@ -188,9 +188,14 @@ func (r *reservation) leastOutput() int64 {
 	return minOutput * r.ask.Choices
 }
 
-// least is what a counter must have free for the whole request, or for as much of it as the limit ever allows.
+// least is what a counter must have free for the whole request, or for as much of it as the limit ever allows. A caller
+// who said no length is told of the first time at which an answer is worth having.
 func (r *reservation) least(c *counter) int64 {
-	return max(plus(r.ask.Input, r.leastOutput()), min(plus(r.ask.Input, r.ask.Output), c.limit()))
+	output := r.ask.Output
+	if r.ask.Unstated {
+		output = min(output, usefulOutput*r.ask.Choices)
+	}
+	return max(plus(r.ask.Input, r.leastOutput()), min(plus(r.ask.Input, output), c.limit()))
 }
 
 // take books the request. b.mu is held.

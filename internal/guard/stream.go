@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -69,21 +70,23 @@ func (s *stream) copy(ctx context.Context, body io.Reader) *ending {
 }
 
 // pass counts a piece and sends it, or what of it the caller is to see. What was generated is sent before the answer is
-// cut for it.
+// cut for it, but not the event behind which OpenAI's clients read no more: they would miss why.
 func (s *stream) pass(ctx context.Context, p []byte, flush bool) *ending {
 	out, end := s.meterAnswer(ctx, p)
 	if end != nil {
 		return end
+	}
+	if s.meter != nil {
+		if end = s.charge(); end != nil {
+			out = bytes.TrimSuffix(out, []byte(lastEvent))
+		}
 	}
 	if len(out) > 0 {
 		if err := s.write(out, flush); err != nil {
 			return s.writeEnd(ctx, err)
 		}
 	}
-	if s.meter == nil {
-		return nil
-	}
-	return s.charge()
+	return end
 }
 
 // rest sends what the meter held back of a whole answer.

@@ -114,6 +114,21 @@ func TestASpentBudgetCutsInTheProtocolAndChargesWhatWasGenerated(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatEndsWithItsBudgetSaysSoBeforeItsClientStopsReading(t *testing.T) {
+	d := wires()["openai"]
+	s, b := newScript(), newBudget(100, 30)
+	f := newFixture(t, streaming(s, d.kind), b.reserving)
+	response := f.do(f.request("POST", d.path, d.body))
+	feed(s, d.piece+d.last) // the model stopped at what the budget had left
+	text, err := io.ReadAll(response.Body)
+	if err == nil || string(text) != d.piece+d.cut {
+		t.Errorf("read %q, %v", text, err)
+	}
+	if e := <-b.outcome; e.Ended != "budget_exceeded" || e.TokensOut != 40 {
+		t.Errorf("outcome %+v", e)
+	}
+}
+
 // feed gives a piece to an answer and says whether it was still read.
 func feed(s *script, piece string) bool {
 	if piece == "" {

@@ -150,11 +150,6 @@ func (q *request) splitAdapter(name string) string {
 	return strings.TrimSpace(adapter)
 }
 
-// isAbsent says whether a raw value says nothing.
-func isAbsent(raw []byte) bool {
-	return len(raw) == 0 || string(raw) == "null" || string(raw) == `""`
-}
-
 // oneOrMany is a canonical value that may stand alone or in a list, one for each input.
 func oneOrMany(field string, raw []byte) ([][]byte, error) {
 	if raw[0] != '[' {
@@ -169,14 +164,3 @@ func oneOrMany(field string, raw []byte) ([][]byte, error) {
 	}
 	return all, nil
 }
-
-// objectOf reads a canonical object.
-func objectOf(raw []byte) *document {
-	doc := &document{data: raw, object: true}
-	w := walker{data: raw, members: &doc.members}
-	_ = w.value(1) // it was walked before
-	return doc
-}
-
-// memberOf finds a value in a canonical object; nil if it is not there.
-func memberOf(raw []byte, name string) []byte { return objectOf(raw).lookup(name) }

@@ -3,8 +3,6 @@ package modelapi
 import (
 	"strconv"
 	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // ContentType is that of every error body.
@@ -108,24 +106,4 @@ func tgiType(status int) string {
 		return "generation"
 	}
 	return "validation"
-}
-
-// object joins names and values that are JSON already.
-func object(pairs ...string) []byte {
-	out := []byte{'{'}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(append(append(out, quote(pairs[i])...), ':'), pairs[i+1]...)
-	}
-	return append(out, '}')
-}
-
-func quote(s string) string {
-	out, err := jsontext.AppendQuote(nil, strings.ToValidUTF8(s, "\ufffd"))
-	if err != nil {
-		return `""`
-	}
-	return string(out)
 }

@@ -108,15 +108,6 @@ func (d *document) addString(name, value string) {
 	d.members = append([]member{{name: name, start: start, end: start + len(quote(value))}}, d.members...)
 }
 
-// stringValue unquotes a raw JSON string; ok is false for any other kind of value.
-func stringValue(raw []byte) (value string, ok bool) {
-	if len(raw) == 0 || raw[0] != '"' {
-		return "", false
-	}
-	out, err := jsontext.AppendUnquote(nil, raw)
-	return string(out), err == nil
-}
-
 // walker reads canonical, hence valid, JSON once: it checks depth and names, and notes the members of the top object.
 type walker struct {
 	data    []byte

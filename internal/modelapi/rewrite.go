@@ -1,9 +1,6 @@
 package modelapi
 
-import (
-	"slices"
-	"strconv"
-)
+import "slices"
 
 // Obligations are what a decision demands of the body it allows.
 type Obligations struct {
@@ -259,17 +256,4 @@ func (w *rewriting) usage() {
 		d.put("stream_options", inner.appendTo(nil))
 	}
 	w.class.HidesUsage = !w.class.WantsUsage
-}
-
-// isObject says whether a value holds something by name: an object, or a list of them.
-func isObject(raw []byte) bool { return raw[0] == '{' || raw[0] == '[' && len(raw) > 2 }
-
-func number(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
-
-// text is a JSON string; nil for an empty one.
-func text(s string) []byte {
-	if s == "" {
-		return nil
-	}
-	return []byte(quote(s))
 }

@@ -260,15 +260,6 @@ func (c *Class) also(a Action) {
 	}
 }
 
-// saysNothing says whether a value is one that clients generated from a schema send for "not set".
-func saysNothing(raw []byte) bool {
-	switch string(raw) {
-	case "null", "false", `""`, "{}", "[]":
-		return true
-	}
-	return false
-}
-
 // lengthOf is the number of prompts in a value: of a list the elements that are no numbers, since a list of numbers is
 // one prompt of tokens; at least 1. With lists only those elements count that are lists themselves.
 func lengthOf(raw []byte, lists bool) int64 {

@@ -1,9 +1,6 @@
 package modelapi
 
-import (
-	"bytes"
-	"iter"
-)
+import "bytes"
 
 // tokenBytes is what a token given as a number counts.
 const tokenBytes = 4
@@ -295,45 +292,6 @@ func (r *contentReader) skip() []byte {
 	start := r.pos
 	r.pos = skipValue(r.data, start)
 	return r.data[start:r.pos]
-}
-
-// skipValue returns where the value that begins at pos of canonical JSON ends.
-func skipValue(data []byte, pos int) int {
-	w := walker{data: data, pos: pos}
-	for depth := 0; ; {
-		switch data[w.pos] {
-		case '{', '[':
-			depth++
-			w.pos++
-		case '}', ']':
-			depth--
-			w.pos++
-		case '"':
-			w.skipString()
-		case ',', ':':
-			w.pos++
-		default:
-			_ = w.value(1) // a number or a literal
-		}
-		if depth == 0 {
-			return w.pos
-		}
-	}
-}
-
-// elementsOf goes through the elements of a canonical array.
-func elementsOf(raw []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for pos := 1; raw[pos] != ']'; {
-			end := skipValue(raw, pos)
-			if !yield(raw[pos:end]) {
-				return
-			}
-			if pos = end; raw[pos] == ',' {
-				pos++
-			}
-		}
-	}
 }
 
 // tools counts the tools, whose descriptions the model reads, and finds those that the server would run itself.

@@ -54,6 +54,6 @@ func printNext(c *cobra.Command, s relay.Setup, file string) {
 	fmt.Fprintf(w, "  iap-relay check --config %s && iap-relay run --config %s\n\n", file, file)
 	fmt.Fprintln(w, "Next, in this order:")
 	fmt.Fprintf(w, "  1. here:            iap-relay admin agents token --config %s \\\n                        --name gpu-1 --resource %s=model\n", file, s.Resource)
-	fmt.Fprintf(w, "  2. on the GPU box:  iap-agent join TOKEN && iap-agent run\n")
+	fmt.Fprintf(w, "  2. on the GPU box:  iap-agent join TOKEN --upstream %s=http://127.0.0.1:11434 && iap-agent run\n", s.Resource)
 	fmt.Fprintf(w, "  3. on a laptop:     iapctl login %s && iapctl connect %s\n", s.Name, s.Resource)
 }

@@ -87,9 +87,12 @@ issuers:
     # bearer_audiences: [iap-api]  # of tokens at https://relay/r/RESOURCE/…; none if left out
     # groups: /groups              # JSON pointer of the groups claim
     # mfa: by-provider             # the provider demands a second factor and says so in no claim
+    # mfa_acr: phr                 # what to ask the provider for where a grant wants a second factor
     # ca_file: idp-ca.pem          # for a provider whose certificate the system does not trust
 
 # sessions: {max_age: 1h, streams_per_principal: 1024}
+# keys: {per_principal: 20, max_unseen: 720h}  # keys for programs, where a grant allows them
+# front_door: {cors_origins: ["https://chat.example.com"]}  # web pages that may use https://relay/r/RESOURCE/…
 # audit: {sync: group}    # adds fdatasync: safe against power loss as well
 # channel_binding: nonce  # only behind something that ends TLS, which is then trusted
 `
@@ -109,7 +112,8 @@ grants:
     actions: [chat, complete, embed, tokenize, list-models, health]
     # models: ["phi3:*"]
     # require: {mfa: true, max_auth_age: 12h}
-    # limits: {requests: 60/1m, tokens: 200000/24h, concurrent: 4}
+    # limits: {requests: 60/1m, tokens: 200000/24h, concurrent: 4, contact: "#ml-platform"}
+    # keys: {max_ttl: 90d} # iapctl keys create may make keys for programs
 
 # Administrators, and nobody else.
 # admins: ["user:{{.Alias}}/SUBJECT"]

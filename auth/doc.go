@@ -47,5 +47,8 @@
 // A join token is "iapjoin1." and the unpadded base64url of a JSON object with the
 // members of JoinToken; byte strings in it are base64.
 //
+// A key for a program (ProgramKey) is "iapk_", an id, a secret of 256 bits and a
+// checksum, in lower-case base32; the relay keeps the secret's hash.
+//
 // Keys on disk are PKCS #8 in PEM. Stored credentials are the JSON of Credentials.
 package auth

@@ -20,6 +20,20 @@
 //
 // A refusal is answered in the dialect of the API that was called and is recorded exactly once.
 //
+// # Rooms
+//
+//	guard.go         what the mounting side gives and gets
+//	handler.go       the steps, in their order
+//	local.go, framing.go   who may ask at all, and in which form
+//	body.go, limits.go   the body, and how much of bodies is in memory
+//	owned.go, reserve.go   ids and limits of the caller's
+//	header.go        what passes beside the body
+//	answer.go, stream.go, gone.go   the answer: its kind, its bytes, one that names what is there instead
+//	reader.go, usage.go   how long a reader may take, and what it is charged
+//	upgrade.go       WebSockets
+//	live.go          answers that run
+//	refuse.go, event.go   what a refusal says, what is recorded
+//
 // # Headers
 //
 // A model server gets the few headers that say something to it, its caller the few that belong to an answer; everything

@@ -4,6 +4,16 @@
 // that share it, a relay that crashes, a store that is away, a clock that is set back. Nothing here knows models or
 // protocols; a [Rule] says on which counter an amount is counted, a [Reservation] is what one request holds of it.
 //
+// # Rooms
+//
+//	limit.go         the words: rules, what is asked, what is held, what is refused
+//	book.go          a relay's book of counters, from Open to Close
+//	reserve.go, reservation.go   a request takes its part; uses it, settles it
+//	counter.go, window.go   one counter, and the time it looks back on
+//	lease.go, round.go, record.go   what is leased from the store, how that is exchanged, how it is written there
+//	message.go, header.go, notice.go   what those are told who are refused, answered, or near the end
+//	standing.go      how limits stand; a reset
+//
 // # A request's way
 //
 //	Reserve   input estimate + output cap are set aside, with one request and one slot: of all rules, or of none

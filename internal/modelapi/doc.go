@@ -9,6 +9,30 @@
 // folding), a known name in another case, invalid UTF-8, trailing data. [Table.Verify] is the second check, of a
 // request that claims to be canonical.
 //
+// # Rooms
+//
+// What a request is:
+//
+//	class.go          the words: actions, protocols, framings, a request and its class
+//	resource.go       kinds of resources, names of servers, the only model of one
+//	table.go, route.go, place.go, union.go, corrections.go   data made routes, and which of them a request takes
+//	classify.go       one request from its path to its class, and the second check
+//	path.go, opaque.go   paths that two parsers read in the same way; those of requests that are not read
+//
+// What its body says:
+//
+//	body.go, json.go, form.go, encoding.go   the body as a whole, in each of its forms
+//	value.go, edit.go    single values of canonical JSON; an object under change
+//	model.go, names.go, adapter.go, ids.go   what it names
+//	fields.go            names that count, in no other letter case
+//	rules.go, rules_apply.go, rules_content.go, media.go   fields that are security decisions; what the model would read
+//	rewrite.go           what a decision writes into it
+//
+// What is answered:
+//
+//	list.go, errors.go   a list of models without those that are not the caller's; errors in each dialect
+//	meter                what an answer costs
+//
 // # Data
 //
 // data/model-apis.json lists the handlers of the servers, one row each, with the source that was read;

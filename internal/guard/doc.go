@@ -43,8 +43,8 @@
 // caller's headers all that an upstream could take for ours: X-Iap-*, X-Forwarded-* and their like, and any name with an
 // underscore. Identity sets ours afterwards, so no Connection header can take them away.
 //
-// Protocol upgrades are refused, but for WebSockets on the routes of a model server that have one. The mounting server should set
-// DisableGeneralOptionsHandler, so that "OPTIONS *" meets the guard too.
+// Protocol upgrades are refused, but for WebSockets on the routes of a model server that have one. The mounting server
+// should set DisableGeneralOptionsHandler, so that "OPTIONS *" meets the guard too.
 //
 // # What a request costs
 //

@@ -113,10 +113,10 @@ type Request struct {
 	ContentLength int64 // -1: unknown
 }
 
-// Response is an upstream's answer. To a request of Class.Upgrade with status 101 the Body is an io.ReadWriteCloser. The guard closes Body exactly when it is done or the context ended, possibly while
-// a Read is running; closing before io.EOF cancels the work upstream. Reads of Request.Stream fail from the handler's
-// end on, so whoever reads it needs no other end. A Read error should be an *UpstreamError; any other counts as
-// "upstream_reset".
+// Response is an upstream's answer. To a request of Class.Upgrade with status 101 the Body is an io.ReadWriteCloser. The
+// guard closes Body exactly when it is done or the context ended, possibly while a Read is running; closing before
+// io.EOF cancels the work upstream. Reads of Request.Stream fail from the handler's end on, so whoever reads it needs no
+// other end. A Read error should be an *UpstreamError; any other counts as "upstream_reset".
 type Response struct {
 	Status int
 	Header http.Header

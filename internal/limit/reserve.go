@@ -19,6 +19,7 @@ type hold struct {
 func (b *Book) Reserve(ctx context.Context, ask Ask) (Reservation, error) {
 	ask.Input, ask.Output, ask.Choices = saturate(ask.Input), saturate(ask.Output), max(1, saturate(ask.Choices))
 	r := &reservation{book: b, ask: ask}
+	var late <-chan time.Time
 	for range reserveTries {
 		b.mu.Lock()
 		wait, err := b.try(r)
@@ -30,8 +31,15 @@ func (b *Book) Reserve(ctx context.Context, ask Ask) (Reservation, error) {
 			return r, nil
 		}
 		b.wake()
+		if late == nil {
+			timer := time.NewTimer(storeWait) // a store may be deaf to the end of a round's context
+			defer timer.Stop()
+			late = timer.C
+		}
 		select {
 		case <-wait.done:
+		case <-late:
+			return nil, fmt.Errorf("%w: the store has not answered for %s", ErrUnavailable, storeWait)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

@@ -13,6 +13,7 @@ import (
 
 	"iap/internal/config"
 	"iap/internal/modelapi"
+	"iap/policy"
 )
 
 // ResourceConfig is one upstream.
@@ -101,6 +102,11 @@ func (r *ResourceConfig) validate(file string) error {
 	}
 	if r.Server != "" && !slices.Contains(modelapi.Servers(), r.Server) {
 		return fmt.Errorf("server: %q is none of %s", r.Server, strings.Join(modelapi.Servers(), ", "))
+	}
+	for _, action := range r.Actions {
+		if !policy.IsAction(action) {
+			return fmt.Errorf("actions: %q is none of %s", action, strings.Join(policy.Actions(), ", "))
+		}
 	}
 	if err := r.validateAliases(); err != nil {
 		return err

@@ -38,6 +38,7 @@ func TestEveryMistakeInTheConfigurationNamesItsField(t *testing.T) {
 		{"resources:", "resources:\n  - {name: phi3, kind: model, " + upstream + "}", "resources: []"},
 		{"resources[0]: name:", "name: phi3", `name: ""`},
 		{"resources[0]: kind:", "kind: model", "kind: udp"},
+		{`resources[0]: actions: "chatt"`, "kind: model", "kind: model, actions: [chat, chatt]"},
 		{"resources[0]: upstream:", upstream, `upstream: ""`},
 		{"resources[0]: upstream:", upstream, `upstream: "127.0.0.1:11434"`},
 		{"resources[0]: upstream:", upstream, `upstream: "ftp://127.0.0.1"`},

@@ -87,7 +87,29 @@ func Decode(file string, data []byte, v any) error {
 			e.Hint = fmt.Sprintf("did you mean %q?", near)
 		}
 	}
+	if m := wrongType.FindStringSubmatch(e.Text); m != nil {
+		e.Text = fmt.Sprintf("%s stands where %s belongs", kindWord(m[1]), kindWord(m[2]))
+	}
 	return e
+}
+
+var wrongType = regexp.MustCompile(`^cannot unmarshal (.+) into Go (?:struct field|value)(?: \S+)? of type (.+)$`)
+
+// kindWord says in words what the decoder says in Go's types.
+func kindWord(kind string) string {
+	switch {
+	case strings.HasPrefix(kind, "[]"):
+		return "a list"
+	case strings.HasPrefix(kind, "map["), strings.Contains(kind, "."):
+		return "a mapping"
+	case strings.HasPrefix(kind, "int"), strings.HasPrefix(kind, "uint"), strings.HasPrefix(kind, "float"):
+		return "a number"
+	case kind == "bool":
+		return "true or false"
+	case kind == "string":
+		return "a text"
+	}
+	return kind
 }
 
 var unknownField = regexp.MustCompile(`^unknown field "([^"]+)"`)

@@ -10,8 +10,9 @@ import (
 )
 
 type sample struct {
-	Name string `yaml:"name"`
-	TLS  struct {
+	Name  string `yaml:"name"`
+	Count int    `yaml:"count"`
+	TLS   struct {
 		CertFile string   `yaml:"cert_file"`
 		Wait     Duration `yaml:"wait"`
 	} `yaml:"tls"`
@@ -26,6 +27,9 @@ func TestDecodeNamesLineAndNearestKey(t *testing.T) {
 		{"unknown nested", "tls:\n  cert_fil: x\n", `f.yaml:2: unknown key "cert_fil" (did you mean "cert_file"?)`},
 		{"unknown far", "zzzzzzzzzz: 1\n", `f.yaml:1: unknown key "zzzzzzzzzz"`},
 		{"unknown in list", "items:\n  - audience: a\n  - audiance: b\n", `f.yaml:3: unknown key "audiance" (did you mean "audience"?)`},
+		{"a list for a text", "name: [a]\n", "f.yaml:1: a list stands where a text belongs"},
+		{"a list for a text within", "items:\n  - audience: [a]\n", "f.yaml:2: a list stands where a text belongs"},
+		{"a text for a number", "count: many\n", "f.yaml:1: a text stands where a number belongs"},
 		{"empty", "  \n", "f.yaml: the file is empty"},
 	} {
 		err := Decode("f.yaml", []byte(c.text), new(sample))

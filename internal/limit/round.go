@@ -44,7 +44,7 @@ func (b *Book) wake() {
 	}
 }
 
-// run does the rounds, one after the other, until the book is closed; it is the only one to call the store.
+// run does the rounds, one after the other, until the book is closed; it is the only one to change the store.
 func (b *Book) run(ctx context.Context) {
 	defer close(b.notices)
 	tick := time.NewTicker(tickEvery)

@@ -34,6 +34,20 @@ func (p ResourcePattern) String() string {
 // String is the pattern as it stands in the file.
 func (p ModelPattern) String() string { return string(p) }
 
+// Matches reports whether the pattern names the resource. It serves lists of what concerns a resource; decisions are the
+// engine's.
+func (p ResourcePattern) Matches(r Resource) bool {
+	switch {
+	case p.LabelKey != "":
+		value, found := r.Labels[p.LabelKey]
+		return found && value == p.LabelValue
+	case !IsGlob(p.Name):
+		return p.Name == r.Name
+	}
+	matched, err := regexp.MatchString(GlobExpression(p.Name), r.Name)
+	return err == nil && matched
+}
+
 const labelPrefix = "label:"
 
 func parseResourcePattern(text string) (ResourcePattern, error) {

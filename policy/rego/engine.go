@@ -112,6 +112,10 @@ func (e *Engine) Revision() string { return e.current.Load().revision }
 // Grants returns the grants in place.
 func (e *Engine) Grants() *policy.Grants { return e.current.Load().grants }
 
+// Replaced reports whether a module of the operator decides in place of the grants:
+// limits are then what it says, and only a decision tells them.
+func (e *Engine) Replaced() bool { return e.current.Load().replaced }
+
 // IsAdmin reports whether the admins list in place names the principal.
 func (e *Engine) IsAdmin(p policy.Principal) bool { return e.current.Load().grants.IsAdmin(p) }
 

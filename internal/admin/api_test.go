@@ -81,6 +81,27 @@ func (b *backend) AdminRevokeKey(_ context.Context, id string) error {
 	return b.err
 }
 
+func (b *backend) budgets(call string, q any) (BudgetList, error) {
+	b.last = fmt.Sprintf("%s %+v", call, q)
+	return BudgetList{Budgets: []Budget{{Grant: "g", Kind: "tokens", Limit: 9, Used: 3}}}, b.err
+}
+
+func (b *backend) Budgets(_ context.Context, q BudgetQuestion) (BudgetList, error) {
+	return b.budgets("show", q)
+}
+
+func (b *backend) ResetBudgets(_ context.Context, q BudgetReset) (BudgetList, error) {
+	return b.budgets("reset", q)
+}
+
+func (b *backend) AdminBudgets(_ context.Context, q BudgetQuestion) (BudgetList, error) {
+	return b.budgets("admin show", q)
+}
+
+func (b *backend) AdminResetBudgets(_ context.Context, q BudgetReset) (BudgetList, error) {
+	return b.budgets("admin reset", q)
+}
+
 func (b *backend) ReloadPolicy(context.Context) (string, error) { return "rev-1", b.err }
 
 var (
@@ -148,6 +169,24 @@ func TestBothEndsSpeakTheSameDocuments(t *testing.T) {
 		}
 		if err := operator.AdminRevokeKey(ctx, id); err != nil || b.last != "admin revoke key "+id {
 			t.Errorf("revoke key %q: %q, %v", id, b.last, err)
+		}
+	}
+}
+
+func TestBudgetsAreAskedForAlikeByBothWaysIn(t *testing.T) {
+	b := &backend{}
+	user, operator, ctx := clientOf(t, UserHandler(b)), clientOf(t, OperatorHandler(b)), t.Context()
+	want := BudgetList{Budgets: []Budget{{Grant: "g", Kind: "tokens", Limit: 9, Used: 3}}}
+	q, r := BudgetQuestion{Who: "corp/a b", Grant: "g", Resource: "phi3"}, BudgetReset{Who: "group:corp/x", Grant: "g"}
+	for call, got := range map[string]func() (BudgetList, error){
+		"show {Who:corp/a b Grant:g Resource:phi3}":       func() (BudgetList, error) { return user.Budgets(ctx, q) },
+		"reset {Who:group:corp/x Grant:g}":                func() (BudgetList, error) { return user.ResetBudgets(ctx, r) },
+		"admin show {Who:corp/a b Grant:g Resource:phi3}": func() (BudgetList, error) { return operator.AdminBudgets(ctx, q) },
+		"admin reset {Who:group:corp/x Grant:g}":          func() (BudgetList, error) { return operator.AdminResetBudgets(ctx, r) },
+	} {
+		check(t, call, want)(got())
+		if b.last != call {
+			t.Errorf("the backend saw %q, want %q", b.last, call)
 		}
 	}
 }
@@ -224,7 +263,9 @@ func TestUserAPIHasNoOperatorsCalls(t *testing.T) {
 	_, agents := c.Agents(t.Context())
 	_, token := c.CreateJoinToken(t.Context(), NewJoinToken{})
 	_, reload := c.ReloadPolicy(t.Context())
-	for i, err := range []error{status, agents, token, reload, c.RevokeAgent(t.Context(), "x"), c.KillSession(t.Context(), "x"), c.RevokePrincipal(t.Context(), "x")} {
+	_, budgets := c.AdminBudgets(t.Context(), BudgetQuestion{})
+	_, reset := c.AdminResetBudgets(t.Context(), BudgetReset{})
+	for i, err := range []error{status, agents, token, reload, budgets, reset, c.RevokeAgent(t.Context(), "x"), c.KillSession(t.Context(), "x"), c.RevokePrincipal(t.Context(), "x")} {
 		var e *Error
 		if !errors.As(err, &e) || e.Code != "not_found" {
 			t.Errorf("call %d: %v", i, err)

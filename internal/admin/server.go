@@ -22,6 +22,8 @@ type UserBackend interface {
 	Keys(ctx context.Context) ([]Key, error)
 	AllKeys(ctx context.Context) ([]Key, error)
 	RevokeKey(ctx context.Context, key string) (Key, error)
+	Budgets(ctx context.Context, q BudgetQuestion) (BudgetList, error)
+	ResetBudgets(ctx context.Context, q BudgetReset) (BudgetList, error)
 }
 
 // OperatorBackend is what the relay does for its operator.
@@ -36,6 +38,8 @@ type OperatorBackend interface {
 	ReloadPolicy(ctx context.Context) (revision string, err error)
 	AdminKeys(ctx context.Context) ([]Key, error)
 	AdminRevokeKey(ctx context.Context, id string) error
+	AdminBudgets(ctx context.Context, q BudgetQuestion) (BudgetList, error)
+	AdminResetBudgets(ctx context.Context, q BudgetReset) (BudgetList, error)
 }
 
 // UserHandler serves the API of one principal.
@@ -45,6 +49,8 @@ func UserHandler(b UserBackend) http.Handler {
 	mux.HandleFunc("GET /v1/resources", answer(b.Resources))
 	mux.HandleFunc("GET /v1/status", answer(b.Status))
 	mux.HandleFunc("POST /v1/policy/explain", answerBody(b.Explain))
+	mux.HandleFunc("POST /v1/budgets", answerBody(b.Budgets))
+	mux.HandleFunc("POST /v1/budgets/reset", answerBody(b.ResetBudgets))
 	mux.HandleFunc("POST /v1/keys", answerBody(b.CreateKey))
 	mux.HandleFunc("GET /v1/keys", answer(b.Keys))
 	mux.HandleFunc("GET /v1/keys/all", answer(b.AllKeys))
@@ -67,6 +73,8 @@ func OperatorHandler(b OperatorBackend) http.Handler {
 	mux.HandleFunc("POST /v1/admin/principals/{id}/restore", act(b.RestorePrincipal))
 	mux.HandleFunc("GET /v1/admin/keys", answer(b.AdminKeys))
 	mux.HandleFunc("POST /v1/admin/keys/{id}/revoke", act(b.AdminRevokeKey))
+	mux.HandleFunc("POST /v1/admin/budgets", answerBody(b.AdminBudgets))
+	mux.HandleFunc("POST /v1/admin/budgets/reset", answerBody(b.AdminResetBudgets))
 	mux.HandleFunc("POST /v1/admin/policy/reload", answer(func(ctx context.Context) (map[string]string, error) {
 		revision, err := b.ReloadPolicy(ctx)
 		return map[string]string{"revision": revision}, err

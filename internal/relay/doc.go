@@ -31,7 +31,7 @@
 //	line.go          whose question comes when
 //	decide.go        principal and resource → policy input → decision
 //	forward.go       the guard's way to an agent, over warm streams
-//	limits.go        what a grant's limits leave, and who is told
+//	limits.go        what a grant's limits leave, and who is told; budgets.go: showing and resetting what is used
 //	ids.go           whose the ids are that model servers hand out
 //	record.go        what the guard and the streams tell the audit log; subjects.go: what the policy knew of whom
 //	live.go          asking the policy again about what runs

@@ -76,7 +76,9 @@ relay's own user may; every call is in the audit log as local:root.`,
 	policies.AddCommand(policyReload(o))
 	keys := &cobra.Command{Use: "keys", Short: "List and revoke people's keys for programs"}
 	keys.AddCommand(keysLs(o), keysRevoke(o))
-	c.AddCommand(agents, sessions, principals, keys, policies, adminStatus(o))
+	budgets := &cobra.Command{Use: "budgets", Short: "Show and reset what is used of limits"}
+	budgets.AddCommand(budgetsShow(o), budgetsReset(o))
+	c.AddCommand(agents, sessions, principals, keys, budgets, policies, adminStatus(o))
 	return c
 }
 

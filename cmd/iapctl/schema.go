@@ -128,6 +128,12 @@ type keysDocument struct {
 	Keys   []admin.Key `json:"keys"`
 }
 
+// budgetsDocument: budgets, budgets show, budgets reset.
+type budgetsDocument struct {
+	Schema string `json:"schema"`
+	admin.BudgetList
+}
+
 // connectDocument: connect, one line on stdout once everything listens.
 type connectDocument struct {
 	Schema      string               `json:"schema"`

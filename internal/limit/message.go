@@ -99,9 +99,12 @@ func grouped(n int64) string {
 	return sign + text
 }
 
-// shortDuration writes a window as people do: 24h, 90m, 1m30s.
+// shortDuration writes a window as people do, and as the policy does: 30d, 24h, 90m, 1m30s.
 func shortDuration(d time.Duration) string {
+	const day = 24 * time.Hour
 	switch {
+	case d >= 2*day && d%day == 0:
+		return strconv.FormatInt(int64(d/day), 10) + "d"
 	case d >= time.Hour && d%time.Hour == 0:
 		return strconv.FormatInt(int64(d/time.Hour), 10) + "h"
 	case d >= time.Minute && d%time.Minute == 0:

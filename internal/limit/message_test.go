@@ -56,6 +56,11 @@ func TestRefusalSaysItAll(t *testing.T) {
 			24 * time.Hour,
 		},
 		{
+			limit.Ask{Rules: []limit.Rule{{Grant: "month", Per: "grant", Tokens: []limit.Rate{{N: 100, Per: 720 * time.Hour}}}}, Input: 101},
+			"budget_exceeded: this request needs 101, more than 100 tokens/30d of grant month for all its callers together ever allow; ask for less",
+			24 * time.Hour,
+		},
+		{
 			limit.Ask{Rules: []limit.Rule{minute}},
 			"rate_limited: 60 requests/1m of grant engineers-chat used; 60 free at 12:41:01 UTC. Ask: #ml-platform",
 			61 * time.Second,

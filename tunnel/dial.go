@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -34,6 +35,9 @@ type Dialer struct {
 }
 
 // Dial returns a connection on which the relay awaits a hello. The error is a *DialError.
+//
+// An httptrace.ClientTrace in ctx hears GetConn with the address that is dialled, which is the proxy's if there is one,
+// and TLSHandshakeStart and TLSHandshakeDone of the handshake with the relay. Package net tells it of names and addresses.
 func (d *Dialer) Dial(ctx context.Context) (*tls.Conn, error) {
 	host, port, err := splitAddress(d.Address)
 	if err != nil {
@@ -52,6 +56,15 @@ func (d *Dialer) Dial(ctx context.Context) (*tls.Conn, error) {
 		return nil, err
 	}
 	return conn, nil
+}
+
+// Target is Address with its port, or Address itself if it is none.
+func (d *Dialer) Target() string {
+	host, port, err := splitAddress(d.Address)
+	if err != nil {
+		return d.Address
+	}
+	return net.JoinHostPort(host, port)
 }
 
 func splitAddress(address string) (host, port string, err error) {
@@ -88,8 +101,10 @@ func (d *Dialer) dialNet(ctx context.Context, host, port string) (net.Conn, erro
 		return nil, &DialError{Stage: "proxy", Err: err}
 	}
 	if proxy == nil {
+		traceConn(ctx, target)
 		return d.dialTCP(ctx, target)
 	}
+	traceConn(ctx, proxy.Host)
 	return d.dialProxy(ctx, proxy, target)
 }
 
@@ -121,10 +136,24 @@ func (d *Dialer) secure(ctx context.Context, raw net.Conn, host string) (*tls.Co
 		config.ServerName = host
 	}
 	conn := tls.Client(raw, config)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	trace := httptrace.ContextClientTrace(ctx)
+	if trace != nil && trace.TLSHandshakeStart != nil {
+		trace.TLSHandshakeStart()
+	}
+	err := conn.HandshakeContext(ctx)
+	if trace != nil && trace.TLSHandshakeDone != nil {
+		trace.TLSHandshakeDone(conn.ConnectionState(), err)
+	}
+	if err != nil {
 		return nil, &DialError{Stage: "tls", Err: explainTLS(err)}
 	}
 	return conn, nil
+}
+
+func traceConn(ctx context.Context, address string) {
+	if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.GetConn != nil {
+		trace.GetConn(address)
+	}
 }
 
 // explainTLS names who signed a certificate that was not accepted: on many networks a proxy signs its own.

@@ -121,7 +121,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.authCommand(), a.profileCommand(),
 		a.resourcesCommand(), a.connectCommand(), a.disconnectCommand(), a.envCommand(), a.configureCommand(), a.chatCommand(),
-		a.statusCommand(), a.budgetsCommand(), a.keysCommand(), a.policyCommand(), a.completionCommand(root), a.versionCommand(),
+		a.statusCommand(), a.doctorCommand(), a.budgetsCommand(), a.keysCommand(), a.policyCommand(), a.completionCommand(root), a.versionCommand(),
 	)
 	root.SetHelpFunc(helpFunc(root.HelpFunc()))
 	plainUseLines(root)

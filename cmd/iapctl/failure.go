@@ -52,7 +52,7 @@ var exitCodes = map[string]int{
 
 	"agent_offline": exitOffline, "upstream_unreachable": exitOffline, "not_announced": exitOffline, "upstream_reset": exitOffline,
 
-	"relay_unreachable": exitUnreachable, "relay_unknown_name": exitUnreachable, "relay_certificate": exitUnreachable,
+	"relay_unreachable": exitUnreachable, "relay_unknown_name": exitUnreachable, "relay_certificate": exitUnreachable, "tls_intercepted": exitUnreachable,
 	"proxy_failed": exitUnreachable, "proxy_auth_required": exitUnreachable, "proxy_refused": exitUnreachable,
 	"not_a_relay": exitUnreachable, "relay_shutdown": exitUnreachable, "connection_lost": exitUnreachable,
 	"timeout": exitUnreachable, "state_unavailable": exitUnreachable, "audit_unavailable": exitUnreachable,

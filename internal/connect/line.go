@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -128,6 +129,11 @@ func (l *line) dialWith(ctx context.Context, login Login, token func(context.Con
 	if err != nil {
 		return nil, err
 	}
+	return l.prove(ctx, conn, login, token)
+}
+
+// prove begins a session on a connection, which it owns from here on.
+func (l *line) prove(ctx context.Context, conn net.Conn, login Login, token func(context.Context) (string, error)) (*tunnel.Session, error) {
 	s, err := tunnel.Connect(ctx, conn, tunnel.ClientConfig{
 		Role: tunnel.RoleUser, Class: l.class, Relay: l.cfg.Relay, Version: l.cfg.Version,
 		Token: token, Key: login.Key,

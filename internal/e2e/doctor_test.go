@@ -1,0 +1,214 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"iap/internal/dev"
+)
+
+// finding is one stage as `iapctl doctor -o json` tells of it.
+type finding struct {
+	Stage, Verdict, Found, Code, Next string
+	MS                                float64
+}
+
+type checkup struct {
+	Schema string
+	OK     bool
+	Stages []finding
+}
+
+// doctor runs a doctor that must end with the exit status, and reads what it says.
+func (u *user) doctor(exit int, args ...string) checkup {
+	u.t.Helper()
+	got := u.run(append([]string{"doctor", "-o", "json"}, args...)...)
+	var doc checkup
+	if err := json.Unmarshal([]byte(got.out), &doc); err != nil || got.code != exit {
+		u.t.Fatalf("iapctl doctor %v: exit status %d, want %d: %v\n%s%s", args, got.code, exit, err, got.out, got.errOut)
+	}
+	if doc.Schema != "iapctl/v1" || doc.OK != (exit == 0) || len(doc.Stages) != 11 {
+		u.t.Errorf("iapctl doctor %v: %+v", args, doc)
+	}
+	return doc
+}
+
+// finds runs a doctor in which one stage must fail: those before it did not, those behind it were not looked at.
+func (u *user) finds(exit int, stage, code string, args ...string) finding {
+	u.t.Helper()
+	doc := u.doctor(exit, args...)
+	at := slices.IndexFunc(doc.Stages, func(f finding) bool { return f.Stage == stage })
+	for i, f := range doc.Stages {
+		switch {
+		case i == at && (f.Verdict != "fail" || f.Code != code || f.Found == "" || f.Next == ""),
+			i < at && f.Verdict == "fail", i > at && f.Verdict != "skipped":
+			u.t.Errorf("%s should fail with %s; %s: %+v", stage, code, f.Stage, f)
+		}
+	}
+	return doc.Stages[at]
+}
+
+// pointAt makes a user's profile lead to another address, as a wrong name or a changed network would.
+func (u *user) pointAt(from, to string) *user {
+	u.t.Helper()
+	home := ""
+	for _, kv := range u.env {
+		if value, ok := strings.CutPrefix(kv, "IAP_CONFIG_DIR="); ok {
+			home = value
+		}
+	}
+	dir := u.t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(home)); err != nil {
+		u.t.Fatal(err)
+	}
+	changed := 0
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(text), from) {
+			return err
+		}
+		changed++
+		return os.WriteFile(path, []byte(strings.ReplaceAll(string(text), from, to)), 0o600)
+	})
+	if err != nil || changed == 0 {
+		u.t.Fatalf("no file in %s names %s: %v", home, from, err)
+	}
+	return u.with("IAP_CONFIG_DIR=" + dir)
+}
+
+// otherAuthority serves h with a certificate of an authority that nobody was told of.
+func otherAuthority(t *testing.T, h http.Handler) (address, ca string) {
+	t.Helper()
+	files, err := dev.Certificates(t.TempDir(), "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveTLS(t, files, h), files.CA
+}
+
+func TestDoctorWalksTheWholeWayToAModel(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	up, _ := startDemo(t, 500)
+	s.startAgent(map[string]string{"phi3=model": up.url})
+	alice := s.loggedIn("alice")
+	for _, f := range alice.doctor(0, "phi3").Stages {
+		if f.Verdict != "ok" || f.Found == "" || f.MS < 0 {
+			t.Errorf("%+v", f)
+		}
+	}
+	screen := alice.run("doctor", "phi3")
+	if screen.code != 0 || strings.Contains(screen.out+screen.errOut, "eyJ") {
+		t.Errorf("doctor shows a token, or fails with %d: %s%s", screen.code, screen.out, screen.errOut)
+	}
+	for line := range strings.Lines(screen.out) {
+		if width := utf8.RuneCountInString(strings.TrimRight(line, "\n")); width > 80 && len(strings.Fields(line)) > 4 {
+			t.Errorf("a line of %d columns: %s", width, line)
+		}
+	}
+	last := alice.doctor(0).Stages[10]
+	if last.Stage != "upstream" || last.Verdict != "skipped" {
+		t.Errorf("without a resource: %+v", last)
+	}
+}
+
+func TestDoctorNamesTheStageOfTheWayThatIsBroken(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{})
+	alice := s.loggedIn("alice")
+
+	s.user("nobody").finds(4, "configuration", "login_required")
+	alice.pointAt(s.name, "relay.iap.invalid").finds(7, "name", "relay_unknown_name")
+	alice.pointAt(s.name, freeAddress(t)).finds(7, "tcp", "relay_unreachable")
+
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	alice.pointAt(s.name, strings.TrimPrefix(plain.URL, "http://")).finds(7, "tls", "not_a_relay")
+
+	address, _ := otherAuthority(t, http.NotFoundHandler())
+	got := alice.pointAt(s.name, address).finds(7, "tls", "tls_intercepted")
+	if !strings.Contains(got.Found, "authority") {
+		t.Errorf("the authority in between is not named: %+v", got)
+	}
+	if _, port, _ := net.SplitHostPort(address); port != "" {
+		stranger := s.user("stranger", "IAP_RELAY="+address)
+		stranger.finds(7, "tls", "relay_certificate", "--ca-file", s.ca)
+	}
+
+	web := serveTLS(t, dev.CertFiles{CA: s.ca, Cert: filepath.Join(filepath.Dir(s.ca), "server.pem"), Key: filepath.Join(filepath.Dir(s.ca), "server-key.pem")}, http.NotFoundHandler())
+	alice.pointAt(s.name, web).finds(1, "upgrade", "refused")
+}
+
+func TestDoctorNamesAProxyThatRefuses(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{host: "relay.iap.test"})
+	proxy := startProxy(t, "s3cret", s.name, s.listen)
+	alice := s.loggedIn("alice", proxy.env("s3cret"))
+	doc := alice.doctor(0)
+	if f := doc.Stages[2]; f.Stage != "proxy" || !strings.Contains(f.Found, strings.TrimPrefix(proxy.server.URL, "http://")) {
+		t.Errorf("the proxy is not named: %+v", f)
+	}
+	got := alice.with(proxy.env("wr0ng")).finds(7, "proxy", "proxy_auth_required")
+	if strings.Contains(got.Found, "wr0ng") {
+		t.Errorf("the proxy's password is shown: %+v", got)
+	}
+	alice.pointAt(s.name, "other.iap.test").finds(7, "proxy", "proxy_refused")
+	alice.with("HTTPS_PROXY=http://"+freeAddress(t)).finds(7, "proxy", "proxy_failed")
+}
+
+func TestDoctorTellsALoginThatIsOver(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{provider: dev.ProviderOptions{IDLifetime: shortLife}})
+	alice := s.loggedIn("alice")
+	s.provider.DisableUser("alice") // tokens this short are renewed at each use
+	if got := alice.finds(4, "identity", "refresh_refused"); !strings.Contains(got.Next, "iapctl login") {
+		t.Errorf("%+v", got)
+	}
+	s.bearing(s.provider.Mint(map[string]any{"aud": "somebody else"})).finds(4, "identity", "token_invalid", "--ca-file", s.ca)
+}
+
+func TestDoctorTellsPolicyAgentAndUpstreamApart(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, options{grants: strings.Replace(usualGrants, `resources: ["*"]`, `resources: [phi3, gone, dead]`, 1)})
+	up, _ := startDemo(t, 500)
+	s.startAgent(map[string]string{"phi3=model": up.url, "secret=model": up.url})
+	s.enrol(map[string]string{"gone=model": up.url})
+	s.startAgent(map[string]string{"dead=model": "http://" + freeAddress(t)})
+	alice := s.loggedIn("alice")
+
+	alice.doctor(0, "phi3")
+	if got := alice.finds(5, "policy", "resource_not_granted", "secret"); !strings.Contains(got.Found, "closest") && got.Found == "" {
+		t.Errorf("%+v", got)
+	}
+	alice.finds(6, "agent", "agent_offline", "gone")
+	alice.finds(6, "upstream", "upstream_unreachable", "dead")
+}
+
+// serveTLS serves h with a certificate until the test ends.
+func serveTLS(t *testing.T, files dev.CertFiles, h http.Handler) (address string) {
+	t.Helper()
+	cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(h)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what the tests are about
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}

@@ -59,7 +59,11 @@ func (c *checkup) network(way connect.Way, err error) error {
 	}
 	c.tls(way)
 	if failed == "upgrade" {
-		return c.fail("upgrade", way.Upgrade, err)
+		f := *failureOf(err)
+		if dial.Code == tunnel.CodeVersionMismatch { // which the relay also says where no upgrade reached it
+			f.what += ", or something on the way takes the upgrade out"
+		}
+		return c.fail("upgrade", way.Upgrade, &f)
 	}
 	c.add("upgrade", verdictOK, way.Upgrade, "speaks "+tunnel.Protocol, "")
 	return nil

@@ -96,9 +96,9 @@ func (c *checkup) denied(answer admin.Answer) error {
 func (c *checkup) agent(r admin.Resource) error {
 	switch {
 	case r.Online:
-		c.add("agent", verdictOK, 0, fmt.Sprintf("%d online, the server behind is well", r.Agents), "")
+		c.add("agent", verdictOK, 0, fmt.Sprintf("%d online, the server behind it is well", r.Agents), "")
 	case r.Agents > 0:
-		c.add("agent", verdictWarn, 0, fmt.Sprintf("%d online, but cannot use the server behind", r.Agents), "tell the agent's operator: iap-agent check")
+		c.add("agent", verdictWarn, 0, fmt.Sprintf("%d online, but cannot use the server behind it", r.Agents), "tell the agent's operator: iap-agent check")
 	default:
 		return c.fail("agent", 0, &failure{
 			code: "agent_offline", what: fmt.Sprintf("no agent serves %s right now", clean(r.Name)), next: "tell its operator: iap-agent check on the machine beside the server",

@@ -202,7 +202,11 @@ func certificateFailure(err error) *failure {
 }
 
 func dialFailure(d *tunnel.DialError) *failure {
-	if d.Code != tunnel.CodeNone {
+	noRelay := &failure{code: "not_a_relay", what: "what answers there is no relay", next: "check the relay's name and port", cause: d}
+	switch {
+	case d.Stage == "upgrade" && d.Code == tunnel.CodeRefused: // none of the statuses by which a relay says why
+		return noRelay
+	case d.Code != tunnel.CodeNone:
 		return codeFailure(d.Code, d)
 	}
 	var refusal *tunnel.Refusal
@@ -215,7 +219,7 @@ func dialFailure(d *tunnel.DialError) *failure {
 	case "tls":
 		return networkFailure(d)
 	case "upgrade":
-		return &failure{code: "not_a_relay", what: "what answers there is no relay", next: "check the relay's name and port", cause: d}
+		return noRelay
 	}
 	return networkFailure(d)
 }

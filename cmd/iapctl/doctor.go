@@ -38,8 +38,8 @@ configuration, name, proxy, TCP, TLS, upgrade, session, identity, policy, agent,
 upstream. Each stage says how long it took, what was found and what to do next.
 What comes after a failed stage is skipped.
 
-Nothing is changed and nothing secret is shown. The exit status is that of the
-stage that failed. A model is only asked which models there are.`,
+Nothing secret is shown, and nothing is changed except that a token which is due
+is renewed. The exit status is that of the stage that failed. A model is only asked which models there are.`,
 		Example: `  iapctl doctor
   iapctl doctor phi3
   iapctl doctor phi3 -o json`,

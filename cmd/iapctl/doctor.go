@@ -39,7 +39,9 @@ upstream. Each stage says how long it took, what was found and what to do next.
 What comes after a failed stage is skipped.
 
 Nothing secret is shown, and nothing is changed except that a token which is due
-is renewed. The exit status is that of the stage that failed. A model is only asked which models there are.`,
+is renewed. A model server is only asked which models there are.
+
+The exit status is that of the stage that failed.`,
 		Example: `  iapctl doctor
   iapctl doctor phi3
   iapctl doctor phi3 -o json`,

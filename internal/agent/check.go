@@ -89,6 +89,9 @@ func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q reques
 		if !u.cfg.servesModel(model) {
 			return none, refusef(tunnel.CodePolicyDenied, "this agent's own list does not allow model %s", model)
 		}
+		if class.Action.Computes() && !class.Egress && u.isRemote(model) {
+			return none, refusef(tunnel.CodePolicyDenied, "model %s has a local name, and %s sends its prompts to another host; nobody was granted that by this name", model, u.cfg.Name)
+		}
 	}
 	for _, also := range class.Also {
 		if len(u.cfg.Actions) > 0 && !slices.Contains(u.cfg.Actions, string(also)) {
@@ -96,6 +99,17 @@ func (u *upstream) checkRequest(table *modelapi.Table, h tunnel.Header, q reques
 		}
 	}
 	return class, nil
+}
+
+// isRemote reports whether the server said of a model that another host serves
+// it. Its name does not tell, so no grant can have been asked for egress.
+func (u *upstream) isRemote(model string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.ContainsFunc(u.state.remote, func(name string) bool {
+		canonical, _, err := modelapi.MeantModel(modelapi.ServerOllama, "", nil, name)
+		return err == nil && canonical == model
+	})
 }
 
 // known reports whether enough was learned of the model server to tell what a

@@ -52,6 +52,7 @@ type inquiry struct {
 	upstream *upstream
 	base     *url.URL
 	ollama   []string // models, once tags answered
+	remote   []string // of these, the ones that another host serves
 	list     modelList
 	listErr  error
 	llamaCPP bool // an answer named itself so, be it an error
@@ -128,7 +129,8 @@ func (q *inquiry) version(ctx context.Context) (string, error) {
 func (q *inquiry) tags(ctx context.Context) error {
 	var tags struct {
 		Models *[]struct {
-			Name string `json:"name"`
+			Name       string `json:"name"`
+			RemoteHost string `json:"remote_host"`
 		} `json:"models"`
 	}
 	if q.ollama != nil {
@@ -143,6 +145,9 @@ func (q *inquiry) tags(ctx context.Context) error {
 	q.ollama = []string{}
 	for _, m := range *tags.Models {
 		q.ollama = append(q.ollama, m.Name)
+		if m.RemoteHost != "" {
+			q.remote = append(q.remote, m.Name)
+		}
 	}
 	return nil
 }
@@ -243,7 +248,7 @@ func (q *inquiry) models(ctx context.Context, server string) (probed, error) {
 	found := probed{server: server}
 	if server == modelapi.ServerOllama {
 		err := q.tags(ctx)
-		found.healthy = err == nil
+		found.healthy, found.remote = err == nil, q.remote
 		for _, name := range q.ollama {
 			found.add(name)
 		}

@@ -24,6 +24,7 @@ const (
 type probed struct {
 	server  string // the kind of model server; "" if it answers as none
 	models  []string
+	remote  []string // those whose prompts the server sends to another host, whatever they are called
 	healthy bool
 	foreign bool // an http or tcp resource that is a model server and must not be one
 }
@@ -71,7 +72,7 @@ func (a *Agent) probeAll(ctx context.Context) bool {
 		u.mu.Lock()
 		before := u.state
 		if !found.healthy && !found.foreign { // a server that is away is still the one it was
-			found.server, found.models = before.server, before.models
+			found.server, found.models, found.remote = before.server, before.models, before.remote
 		}
 		u.state = found
 		u.mu.Unlock()

@@ -104,6 +104,8 @@ type ServerConfig struct {
 	Bind func(ctx context.Context, hello Hello, peer Peer) (Peer, error)
 	// Refresh judges a new token whose proof of possession already held, and says until when the session lives. Users only.
 	Refresh func(ctx context.Context, s *Session, token string) (expires time.Time, err error)
+	// OnWithdraw hears that a user gives the session up, and why. It may run before Accept returned and must not block for long.
+	OnWithdraw func(s *Session, why Code)
 	// OnAnnounce takes an agent's list, before Announced shows it. It may run before Accept returned, never twice at once
 	// for one session, and must not block for long.
 	OnAnnounce func(s *Session, list []Announcement) error

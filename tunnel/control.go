@@ -36,6 +36,7 @@ const (
 	msgPong      = "pong"
 	msgNotice    = "notice"
 	msgReason    = "reason"
+	msgWithdraw  = "withdraw"
 )
 
 // A controlStream is the first stream of a session. Its reader and the session's loop, which writes, are its only users.
@@ -231,6 +232,8 @@ func (s *Session) receive(m controlMessage) error {
 		if !s.relay && s.client.OnNotice != nil {
 			s.client.OnNotice(Notice{Kind: printable(m.Kind), Text: printable(m.Text)})
 		}
+	case msgWithdraw:
+		return s.receiveWithdrawal(m)
 	case msgRefresh, msgAnnounce:
 		return s.receiveRequest(m)
 	}

@@ -54,6 +54,7 @@
 //	refresh    id, token, signature     user → relay: a new token; the signature is over "iap-refresh-v1", the transcript
 //	                                    hash and the SHA-256 of the new token's payload
 //	refreshed  id, expires | code, text relay → user
+//	withdraw   code                     user → relay: the right to this session is gone: end what runs, then the session
 //	announce   id, resources            agent → relay: all it offers, replacing what was said before
 //	announced  id | code, text          relay → agent
 //	goaway     text                     either: open no more streams here

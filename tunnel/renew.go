@@ -65,6 +65,26 @@ func (s *Session) judgeRefresh(m controlMessage) (time.Time, []byte, error) {
 	return expires, hash, err
 }
 
+// Withdraw tells the relay that the right to this session is gone, as when the provider refuses to renew its token: what runs in it
+// ends in its own protocol, and then the session. A relay that does not know of this goes on; Close the session after a while.
+func (s *Session) Withdraw(code Code) error {
+	if s.relay || s.Role() != RoleUser {
+		return errors.New("withdraw session: only a user's end withdraws")
+	}
+	return s.control.send(controlMessage{Type: msgWithdraw, Code: code.String()})
+}
+
+func (s *Session) receiveWithdrawal(m controlMessage) error {
+	if !s.relay || s.Role() != RoleUser {
+		return violation("control message of the wrong side")
+	}
+	if s.server.OnWithdraw != nil {
+		code := knownCode(m.Code)
+		s.control.work(func() { s.server.OnWithdraw(s, code) }) // with so many others queued the client's own Close has to do
+	}
+	return nil
+}
+
 // SetPeer replaces what Peer returns, for a relay whose Refresh changes it. Expires and TokenHash are the session's own
 // business and stay.
 func (s *Session) SetPeer(p Peer) {

@@ -278,6 +278,25 @@ func TestRefreshMovesTheEnd(t *testing.T) {
 	wantCode(t, err, CodePopFailed)
 }
 
+func TestUserWithdrawsItsOwnSession(t *testing.T) {
+	heard := make(chan Code, 1)
+	r := startRelay(t, func(c *ServerConfig) {
+		c.OnWithdraw = func(_ *Session, why Code) { heard <- why }
+	})
+	client, _ := r.connect(t, r.clientConfig(t, RoleUser))
+	must(t, client.Withdraw(CodeLoginRequired))
+	if why := wait(t, heard, "the withdrawal"); why != CodeLoginRequired {
+		t.Errorf("withdrawn for %v", why)
+	}
+	agent, _ := r.connect(t, r.clientConfig(t, RoleAgent))
+	if agent.Withdraw(CodeLoginRequired) == nil {
+		t.Error("an agent withdraws a session")
+	}
+	must(t, agent.control.send(controlMessage{Type: msgWithdraw}))
+	wait(t, agent.Done(), "the end")
+	wantCode(t, agent.Err(), CodeProtocolError)
+}
+
 func TestRefreshProofIsForItsSessionOnly(t *testing.T) {
 	hash := make([]byte, 32)
 	key := makeKey(t)

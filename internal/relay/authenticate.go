@@ -28,7 +28,7 @@ func (r *Relay) serverConfig(source string) tunnel.ServerConfig {
 	h := &handshake{relay: r, source: source}
 	return tunnel.ServerConfig{
 		Key: r.key, Binding: r.cfg.ChannelBinding, Names: r.cfg.names(),
-		Authenticate: h.authenticate, Bind: h.bind, Refresh: r.refresh, OnAnnounce: r.announced,
+		Authenticate: h.authenticate, Bind: h.bind, Refresh: r.refresh, OnWithdraw: r.withdrawn, OnAnnounce: r.announced,
 		MaxStreams: r.cfg.sessionStreams(), Logger: r.log,
 	}
 }
@@ -170,6 +170,16 @@ func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (tim
 	live.renewUntil(end.Add(-expiryGrace))
 	r.spawn(func() { r.recheck(live) }) // groups may have changed; the streams that lost their right end
 	return end, nil
+}
+
+// withdrawn ends a session whose user tells that the provider renews its token no more. Only the user's own end can say so, and
+// nothing of what it says is repeated.
+func (r *Relay) withdrawn(s *tunnel.Session, _ tunnel.Code) {
+	waiting, cancel := context.WithTimeout(r.ctx, enterWait)
+	defer cancel()
+	if live := r.sessions.await(waiting, s.ID()); live != nil {
+		live.stop(tunnel.CodeLoginRequired, "the identity provider has ended this login; run iapctl login")
+	}
 }
 
 // sessionEnd is when the tunnel closes a session that presents token and has not

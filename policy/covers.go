@@ -81,6 +81,8 @@ func (r Require) covers(b Require) bool {
 		return false
 	case r.MaxAuthAge > 0 && (b.MaxAuthAge == 0 || b.MaxAuthAge > r.MaxAuthAge):
 		return false
+	case !coversClaims(r.Claims, b.Claims):
+		return false
 	}
 	return r.Binding == "" || r.Binding == b.Binding
 }

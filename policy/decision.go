@@ -16,6 +16,7 @@ const (
 	ReasonEgressNotGranted   = "egress_not_granted"   // the model leaves the host and no grant says egress: true
 	ReasonMediaNotGranted    = "media_not_granted"    // the request carries images, audio or the like and no grant says so
 	ReasonKeysNotGranted     = "keys_not_granted"     // a program key asks and no grant has keys:
+	ReasonClaimsRequired     = "claims_required"      // the token lacks a claim that the grant demands
 	ReasonMFARequired        = "mfa_required"
 	ReasonACRRequired        = "acr_required" // the login was not of a class that the grant lists
 	ReasonAuthTooOld         = "auth_too_old"

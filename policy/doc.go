@@ -74,6 +74,9 @@
 //	max_auth_age: 12h    the person logged in less than this ago. A provider that
 //	                     does not say when, or names a time in the future, fails it
 //	binding: nonce       the token was made for the session's key
+//	claims: {ci/environment: production, ci/event: [push, schedule]}
+//	                     the token has each of these claims of that issuer, with
+//	                     this value or one of the list
 //
 // # Limits
 //

@@ -1,6 +1,9 @@
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Explanation says how a decision came about, grant by grant.
 type Explanation struct {
@@ -51,7 +54,10 @@ func (g ExplainedGrant) stage() int {
 			return i
 		}
 	}
-	return 7
+	if slices.Contains(g.Unmet, ReasonClaimsRequired) {
+		return 7
+	}
+	return 8
 }
 
 // Shortfall says in a sentence what the grant would have needed to allow.

@@ -35,10 +35,11 @@ const (
 
 // Require is what must hold for a grant to count.
 type Require struct {
-	MFA        string        // MFANotRequired, MFARequired or MFAAsserted
-	ACR        []string      // classes of logins, of which one must be the token's acr; the preferred first; empty: any
-	MaxAuthAge time.Duration // zero: any age
-	Binding    string        // "" or BindingNonce
+	MFA        string          // MFANotRequired, MFARequired or MFAAsserted
+	ACR        []string        // classes of logins, of which one must be the token's acr; the preferred first; empty: any
+	MaxAuthAge time.Duration   // zero: any age
+	Binding    string          // "" or BindingNonce
+	Claims     []RequiredClaim // all hold; sorted by issuer and name
 }
 
 // AgeText writes MaxAuthAge as it stands in a grants file: 12h, not 12h0m0s.
@@ -46,7 +47,7 @@ func (r Require) AgeText() string { return FormatDuration(r.MaxAuthAge) }
 
 // IsZero reports whether nothing is required.
 func (r Require) IsZero() bool {
-	return r.MFA == MFANotRequired && len(r.ACR) == 0 && r.MaxAuthAge == 0 && r.Binding == ""
+	return r.MFA == MFANotRequired && len(r.ACR) == 0 && r.MaxAuthAge == 0 && r.Binding == "" && len(r.Claims) == 0
 }
 
 // Group is the first of the grant's groups of which the principal is, as issuer

@@ -16,7 +16,7 @@ func keysOfFile() []string { return []string{"version", "grants", "admins"} }
 func keysOfGrant() []string {
 	return []string{"name", "to", "resources", "models", "actions", "media", "require", "limits", "keys", "priority", "egress"}
 }
-func keysOfRequire() []string { return []string{"mfa", "acr", "max_auth_age", "binding"} }
+func keysOfRequire() []string { return []string{"mfa", "acr", "max_auth_age", "binding", "claims"} }
 func keysOfKeys() []string    { return []string{"max_ttl"} }
 func keysOfLimits() []string {
 	return []string{"requests", "tokens", "concurrent", "max_output_tokens", "per", "mode", "contact"}

@@ -35,6 +35,9 @@ func (p *grantsParser) require(n ast.Node, grant string) Require {
 			r.Binding = text
 		}
 	}
+	if v := values["claims"]; v != nil {
+		r.Claims = p.requiredClaims(v, grant)
+	}
 	if values != nil && len(values) == 0 {
 		p.fail(n, "%s: require must not be empty", grant)
 	}

@@ -27,6 +27,13 @@ func (g *Grants) Warnings(workloads []string) []Warning {
 				warn("%s names nobody: %s is an issuer of programs, and any: names people", s, s.Issuer)
 			}
 		}
+		for _, c := range grant.Require.Claims {
+			for _, s := range grant.To {
+				if s.Issuer != c.Issuer {
+					warn("%s cannot meet require: claims: %s, which is of another issuer", s, c.Key())
+				}
+			}
+		}
 		if by := shadows(g.List[:i], grant, workloads); len(by) > 0 {
 			warn("never decides: %s already %s all of it", grantNames(by), map[bool]string{true: "allows", false: "allow"}[len(by) == 1])
 		}

@@ -101,7 +101,7 @@ func TestThePolicyPageIsComplete(t *testing.T) {
 	words := append(policy.Actions(), policy.Media()...)
 	words = append(words, policy.ReasonAllowed, policy.ReasonNoGrant, policy.ReasonResourceNotGranted, policy.ReasonModelNotGranted, policy.ReasonActionNotGranted,
 		policy.ReasonEgressNotGranted, policy.ReasonMediaNotGranted, policy.ReasonKeysNotGranted, policy.ReasonMFARequired, policy.ReasonACRRequired, policy.ReasonAuthTooOld,
-		policy.ReasonBindingRequired, policy.ReasonGroupsUnknown, policy.ReasonActionUnknown, policy.ReasonInputInvalid, policy.ReasonDeniedByRule,
+		policy.ReasonBindingRequired, policy.ReasonClaimsRequired, policy.ReasonGroupsUnknown, policy.ReasonActionUnknown, policy.ReasonInputInvalid, policy.ReasonDeniedByRule,
 		policy.ReasonPolicyUndefined, policy.ReasonPolicyError, policy.ReasonPolicyTimeout)
 	for _, word := range append(words, "max_ttl", "max_auth_age", "max_output_tokens", "concurrent", "contact", "priority", "egress", "per", "mode") {
 		if !strings.Contains(page, word) {

@@ -2,6 +2,7 @@ package rego
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,5 +134,47 @@ func TestModulesSpeakOfLimitsKeysAndStepUp(t *testing.T) {
 		if !reflect.DeepEqual(d, test.want) {
 			t.Errorf("%s: %+v", name, d)
 		}
+	}
+}
+
+func TestRequiredClaimsHoldTogetherAndForTheirIssuerAlone(t *testing.T) {
+	e := newTestEngine(t, `
+grants:
+  - name: release
+    to: ["claim:ci/repo=1234", "user:corp/ann"]
+    resources: [phi3]
+    actions: [chat]
+    require: {claims: {ci/workflow: "o/r/.github/workflows/release.yml@refs/heads/main", ci/env: [production, staging]}}
+`, nil)
+	workflow := "o/r/.github/workflows/release.yml@refs/heads/main"
+	job := func(claims map[string][]string) policy.Principal {
+		return policy.Principal{Issuer: "ci", Subject: "repo:o/r:environment:production", Claims: claims, Binding: "none", Workload: true}
+	}
+	for name, test := range map[string]struct {
+		who    policy.Principal
+		reason string
+	}{
+		"both":              {job(map[string][]string{"repo": {"1234"}, "workflow": {workflow}, "env": {"staging"}}), "allowed"},
+		"by member":         {job(map[string][]string{"repo": {"1234"}, "workflow": {"x", workflow}, "env": {"production"}}), "allowed"},
+		"another repo":      {job(map[string][]string{"repo": {"12345"}, "workflow": {workflow}, "env": {"staging"}}), "no_grant"},
+		"another workflow":  {job(map[string][]string{"repo": {"1234"}, "workflow": {workflow + "x"}, "env": {"staging"}}), "claims_required"},
+		"another case":      {job(map[string][]string{"repo": {"1234"}, "workflow": {strings.ToUpper(workflow)}, "env": {"staging"}}), "claims_required"},
+		"another env":       {job(map[string][]string{"repo": {"1234"}, "workflow": {workflow}, "env": {"dev"}}), "claims_required"},
+		"no env":            {job(map[string][]string{"repo": {"1234"}, "workflow": {workflow}}), "claims_required"},
+		"an empty list":     {job(map[string][]string{"repo": {"1234"}, "workflow": {workflow}, "env": {}}), "claims_required"},
+		"the claims of two": {job(map[string][]string{"repo": {"1234"}, "workflow": {"production"}, "env": {workflow}}), "claims_required"},
+		"of another issuer": {policy.Principal{Issuer: "corp", Subject: "ann", Claims: map[string][]string{"workflow": {workflow}, "env": {"staging"}}}, "claims_required"},
+	} {
+		d := e.Decide(t.Context(), chat(test.who, "phi3", "m"))
+		if d.Reason != test.reason || d.Allow != (test.reason == "allowed") || d.StepUp != nil || d.Message == "" {
+			t.Errorf("%s: %+v", name, d)
+		}
+		if d.Reason == policy.ReasonClaimsRequired && (strings.Contains(d.Message, workflow) || strings.Contains(d.Message, "production")) {
+			t.Errorf("%s: the denied learns the values: %s", name, d.Message)
+		}
+	}
+	x := e.Explain(t.Context(), chat(job(map[string][]string{"repo": {"1234"}, "workflow": {workflow}, "env": {"dev"}}), "phi3", "m"))
+	if c := x.Closest(); c == nil || c.Shortfall() != "grant release would allow it but for: claim ci/env is dev, and the grant wants production or staging" {
+		t.Errorf("explained as %+v", x)
 	}
 }

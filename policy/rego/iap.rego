@@ -35,14 +35,20 @@ else := {"allow": false, "reason": "keys_not_granted"} if count(admitting) == 0
 
 else := {
 	"allow": false,
+	"reason": "claims_required",
+	"grant": grants.list[min(admitting)].name,
+} if count(bearing) == 0
+
+else := {
+	"allow": false,
 	"reason": unmet(closest)[0],
 	"grant": grants.list[closest].name,
 	"step_up": step_up(grants.list[closest].require),
 }
 
-winner := min({i | some i in admitting; met(i)})
+winner := min({i | some i in bearing; met(i)})
 
-closest := min(admitting)
+closest := min(bearing)
 
 # The selectors that name the principal, by their place in data.grants.selectors.
 selectors contains grants.by.user[input.principal.issuer][input.principal.subject]
@@ -86,12 +92,19 @@ naming_action contains i if {
 	action_named(i)
 }
 
-# All that the request itself must be; what is left are requirements on the login.
+# All that the request itself must be; what is left is what the token must be.
 admitting contains i if {
 	some i in naming_action
 	egress_allowed(i)
 	media_allowed(i)
 	key_allowed(i)
+}
+
+# Those whose required claims the token has. They come before the rest of require,
+# which a new login can cure; a claim is the provider's to give.
+bearing contains i if {
+	some i in admitting
+	claims_met(i)
 }
 
 # Only for the reason of a denial.
@@ -172,6 +185,7 @@ met(i) if {
 
 unmet(i) := [reason |
 	some check in [
+		["claims_required", {true | claims_met(i)}],
 		["mfa_required", {true | mfa_met(i)}],
 		["acr_required", {true | acr_met(i)}],
 		["auth_too_old", {true | age_met(i)}],
@@ -187,6 +201,20 @@ step_up(require) := {
 	"acr": concat(" ", object.get(require, "acr", [])),
 	"max_age": object.get(require, "max_auth_age", 0),
 	"binding": object.get(require, "binding", ""),
+}
+
+claims_met(i) if not grants.list[i].require.claims
+
+claims_met(i) if {
+	every claim in grants.list[i].require.claims {
+		claim_held(claim)
+	}
+}
+
+claim_held(claim) if {
+	claim.issuer == input.principal.issuer
+	some value in input.principal.claims[claim.name]
+	claim.values[value]
 }
 
 mfa_met(i) if not grants.list[i].require.mfa

@@ -178,7 +178,18 @@ func requireData(r policy.Require) map[string]any {
 	if r.Binding != "" {
 		data["binding"] = r.Binding
 	}
+	if len(r.Claims) > 0 {
+		data["claims"] = claimsData(r.Claims)
+	}
 	return data
+}
+
+func claimsData(all []policy.RequiredClaim) []any {
+	list := make([]any, len(all))
+	for i, c := range all {
+		list[i] = map[string]any{"issuer": c.Issuer, "name": c.Name, "values": nameSet(c.Values)}
+	}
+	return list
 }
 
 func textList(list []string) []any {

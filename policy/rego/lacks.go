@@ -40,6 +40,12 @@ func lacks(g policy.Grant, row policy.ExplainedGrant, q question) []string {
 
 func unmetWords(reason string, r policy.Require, q question) string {
 	switch reason {
+	case policy.ReasonClaimsRequired:
+		var wanted []string
+		for _, c := range r.UnmetClaims(q.Principal) {
+			wanted = append(wanted, claimWords(c, q.Principal))
+		}
+		return strings.Join(wanted, " and ")
 	case policy.ReasonMFARequired:
 		if r.MFA == policy.MFAAsserted && q.mfaHeld {
 			return "the second factor is the provider's word alone, and the grant wants the token to state it (mfa: asserted)"
@@ -59,6 +65,19 @@ func unmetWords(reason string, r policy.Require, q question) string {
 		return "the login was not made for the session's key (binding: nonce)"
 	}
 	return reason
+}
+
+// claimWords says what a required claim is and what the token has in its place.
+func claimWords(c policy.RequiredClaim, p policy.Principal) string {
+	wanted := strings.Join(c.Values, " or ")
+	has := p.Claims[c.Name]
+	switch {
+	case c.Issuer != p.Issuer:
+		return fmt.Sprintf("the grant wants claim %s to be %s, and this token is of %s", c.Key(), wanted, p.Issuer)
+	case len(has) == 0:
+		return fmt.Sprintf("the token has no claim %s, and the grant wants %s", c.Key(), wanted)
+	}
+	return fmt.Sprintf("claim %s is %s, and the grant wants %s", c.Key(), strings.Join(has, ", "), wanted)
 }
 
 // enumerated joins patterns or selectors, the first few of them.

@@ -40,6 +40,8 @@ func (l *loaded) message(q question, d policy.Decision) string {
 		return fmt.Sprintf("the request carries %s, and your grants on %s do not include that: send text alone, or ask an administrator", strings.Join(q.Media, " and "), resource)
 	case policy.ReasonKeysNotGranted:
 		return fmt.Sprintf("no grant of yours lets keys do this on %s: an administrator can add `keys: {max_ttl: 90d}` to one", resource)
+	case policy.ReasonClaimsRequired:
+		return claimsMessage(q, d.Grant, require)
 	case policy.ReasonACRRequired:
 		return fmt.Sprintf("grant %s needs a login of the class %s: run `iapctl login` again", quote(d.Grant), quote(strings.Join(require.ACR, " or ")))
 	case policy.ReasonMFARequired:
@@ -52,6 +54,17 @@ func (l *loaded) message(q question, d policy.Decision) string {
 		return "a rule of this relay's policy denies it: ask its administrator"
 	}
 	return "denied by this relay's policy: ask its administrator"
+}
+
+// claimsMessage names the claims and not what they should be: `policy explain` tells
+// that to whom it concerns.
+func claimsMessage(q question, grant string, require policy.Require) string {
+	var names []string
+	for _, c := range require.UnmetClaims(q.Principal) {
+		names = append(names, c.Key())
+	}
+	return fmt.Sprintf("grant %s is for tokens with other values of %s than yours has: ask an administrator for `policy explain`",
+		quote(grant), quote(strings.Join(names, ", ")))
 }
 
 func mfaMessage(grant string, require policy.Require) string {

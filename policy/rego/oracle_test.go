@@ -23,6 +23,7 @@ type oracleGrant struct {
 	egress, keys                   bool
 	media                          []string // nil: every kind
 	acr                            []string
+	claims                         map[string]string // ISSUER/NAME → values, joined by spaces
 }
 
 func (g oracleGrant) yaml() string {
@@ -49,6 +50,13 @@ func (g oracleGrant) yaml() string {
 	var require []string
 	if len(g.acr) > 0 {
 		require = append(require, "acr: ["+strings.Join(g.acr, ", ")+"]")
+	}
+	if len(g.claims) > 0 {
+		var entries []string
+		for key, values := range g.claims {
+			entries = append(entries, fmt.Sprintf("%s: [%s]", key, `"`+strings.ReplaceAll(values, " ", `", "`)+`"`))
+		}
+		require = append(require, "claims: {"+strings.Join(entries, ", ")+"}")
 	}
 	if g.mfa != "" {
 		require = append(require, "mfa: "+g.mfa)
@@ -89,8 +97,10 @@ func oracle(grants []oracleGrant, in policy.Input) (reason, grant string) {
 			telling(5, policy.ReasonMediaNotGranted, "")
 		case in.Via == "key" && !g.keys:
 			telling(6, policy.ReasonKeysNotGranted, "")
+		case !oracleClaims(g.claims, in.Principal):
+			telling(7, policy.ReasonClaimsRequired, g.name)
 		case unmet != "":
-			telling(7, unmet, g.name)
+			telling(8, unmet, g.name)
 		default:
 			return policy.ReasonAllowed, g.name
 		}
@@ -150,6 +160,20 @@ func oracleModels(models []string, in policy.Input) bool {
 	})
 }
 
+func oracleClaims(wanted map[string]string, p policy.Principal) bool {
+	for key, values := range wanted {
+		name, ofIssuer := strings.CutPrefix(key, p.Issuer+"/")
+		held := false
+		for _, v := range strings.Fields(values) {
+			held = held || ofIssuer && slices.Contains(p.Claims[name], v)
+		}
+		if !held {
+			return false
+		}
+	}
+	return true
+}
+
 func oracleUnmet(g oracleGrant, in policy.Input) string {
 	p := in.Principal
 	claimed := p.MFA && (p.MFASource == "amr" || p.MFASource == "acr" || p.MFASource == "acrs")
@@ -191,6 +215,9 @@ func drawGrant(t *rapid.T, i int) oracleGrant {
 		keys:      rapid.Bool().Draw(t, "keys"),
 		media:     rapid.SampledFrom([][]string{nil, nil, {}, {"image"}, {"audio", "image"}}).Draw(t, "media"),
 		acr:       rapid.SampledFrom([][]string{nil, nil, {"gold"}, {"gold", "silver"}}).Draw(t, "acr"),
+		claims: rapid.SampledFrom([]map[string]string{
+			nil, nil, {"corp/repo": "a"}, {"ci/repo": "1=2 1"}, {"corp/repo": "1 a", "corp/env": "prod"}, {"corp/repo": "a", "ci/repo": "a"},
+		}).Draw(t, "required"),
 	}
 }
 
@@ -203,7 +230,7 @@ func drawInput(t *rapid.T) policy.Input {
 		ACR: one(t, "acr", "", "gold", "silver", "tin"),
 	}
 	if values := some(t, "claims", 0, "1=2", "a", "1"); len(values) > 0 {
-		p.Claims = map[string][]string{"repo": values, "repo=1": {"2"}}
+		p.Claims = map[string][]string{"repo": values, "repo=1": {"2"}, "env": {one(t, "environment", "prod", "dev")}}
 	}
 	if ago := rapid.SampledFrom([]time.Duration{-1, time.Hour - 1, time.Hour, 11 * time.Hour, 13 * time.Hour, -10 * time.Minute, -time.Minute}).Draw(t, "login"); ago != -1 {
 		p.AuthTime = noon.Add(-ago)

@@ -3,17 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"iap/internal/admin"
+	"iap/internal/screen"
 	"iap/policy"
 )
-
-const barWidth = 10
 
 func (a *app) budgetsCommand() *cobra.Command {
 	var q admin.BudgetQuestion
@@ -127,41 +125,29 @@ func (a *app) printBudgets(all []admin.Budget, others bool) {
 // budgetLimit is the limit as a grant has it: 200,000 tokens/24h.
 func budgetLimit(b admin.Budget) string {
 	if b.Window == 0 {
-		return grouped(b.Limit) + " at once"
+		return screen.Grouped(b.Limit) + " at once"
 	}
-	return grouped(b.Limit) + " " + clean(b.Kind) + "/" + policy.FormatDuration(time.Duration(b.Window)*time.Second)
+	return screen.Grouped(b.Limit) + " " + clean(b.Kind) + "/" + policy.FormatDuration(time.Duration(b.Window)*time.Second)
 }
 
 // budgetUsed is the amount, behind a bar for eyes.
 func (a *app) budgetUsed(b admin.Budget, bars bool) string {
 	used := b.Used + b.Held
 	if !bars {
-		return grouped(used)
+		return screen.Grouped(used)
 	}
 	style := a.ui.out.good
 	if b.Left == 0 {
 		style = a.ui.out.bad
 	}
-	return style.Render(bar(used, b.Limit)) + " " + grouped(used)
-}
-
-// bar shows a part of a whole: only nothing is empty, and only all is full.
-func bar(part, whole int64) string {
-	full := 0
-	switch {
-	case part >= whole:
-		full = barWidth
-	case part > 0:
-		full = min(max(1, int(float64(part)/float64(whole)*barWidth)), barWidth-1)
-	}
-	return strings.Repeat("█", full) + strings.Repeat("░", barWidth-full)
+	return style.Render(screen.Bar(used, b.Limit)) + " " + screen.Grouped(used)
 }
 
 // budgetLeft says what is left, when there is more, and who else uses it.
 func budgetLeft(b admin.Budget, others bool) string {
-	lines := []string{grouped(b.Left)}
+	lines := []string{screen.Grouped(b.Left)}
 	if b.Next != nil {
-		lines[0] += fmt.Sprintf("; %s at %s", grouped(b.NextLeft), clock(*b.Next))
+		lines[0] += fmt.Sprintf("; %s at %s", screen.Grouped(b.NextLeft), clock(*b.Next))
 		if b.Resets != nil && b.Resets.After(*b.Next) {
 			lines[0] += ", all at " + clock(*b.Resets)
 		}
@@ -181,13 +167,4 @@ func budgetLeft(b admin.Budget, others bool) string {
 		lines = append(lines, "more from "+clean(b.Contact))
 	}
 	return strings.Join(lines, "\n")
-}
-
-// grouped writes an amount with separators: 200,000.
-func grouped(n int64) string {
-	text := strconv.FormatInt(n, 10)
-	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
 }

@@ -37,22 +37,3 @@ func TestBudgetsSayWhatIsLeftWhenThereIsMoreAndWhoSharesIt(t *testing.T) {
 		}
 	}
 }
-
-func TestABarIsEmptyForNothingAndFullForAllAlone(t *testing.T) {
-	for _, c := range []struct {
-		part, whole int64
-		full        int
-	}{{0, 100, 0}, {1, 1000000, 1}, {50, 100, 5}, {999999, 1000000, 9}, {100, 100, 10}, {140, 100, 10}, {0, 0, 10}, {1 << 50, 1 << 51, 5}} {
-		if got := bar(c.part, c.whole); strings.Count(got, "█") != c.full || lipgloss.Width(got) != barWidth {
-			t.Errorf("%d of %d: %s", c.part, c.whole, got)
-		}
-	}
-}
-
-func TestAmountsAreGrouped(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -12: "-12", -123: "-123", -1234: "-1,234"} {
-		if got := grouped(n); got != want {
-			t.Errorf("%d: %s", n, got)
-		}
-	}
-}

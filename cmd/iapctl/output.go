@@ -5,18 +5,16 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/charmbracelet/lipgloss"
 	"github.com/mattn/go-isatty"
 	"github.com/muesli/termenv"
+
+	"iap/internal/screen"
 )
 
-const (
-	screenWidth = 80
-	columnGap   = 2
-)
+const screenWidth = screen.Width
 
 // ui styles text. Each stream has its own renderer: one may be a terminal while the other is a file.
 type ui struct {
@@ -86,105 +84,26 @@ func (a *app) writeJSON(w io.Writer, document any) error {
 
 // pairs prints lines of a name and a value; a value with line breaks stays in its column, an empty one is left out.
 func (a *app) pairs(w io.Writer, s styles, indent int, list ...[2]string) {
-	width := 0
-	for _, p := range list {
-		if p[1] != "" {
-			width = max(width, len(p[0]))
-		}
-	}
-	margin := strings.Repeat(" ", indent)
-	for _, p := range list {
-		if p[1] == "" {
-			continue
-		}
-		name := p[0]
-		for _, line := range wrap(p[1], screenWidth-indent-width-columnGap) {
-			fmt.Fprintf(w, "%s%s%s\n", margin, s.dim.Render(pad(name, width+columnGap)), line)
-			name = ""
-		}
-	}
+	screen.Pairs(w, s.screen(), indent, list...)
 }
 
 // table prints rows under a heading; the last column is wrapped to the screen's width.
 func (a *app) table(heading []string, rows [][]string) {
-	widths := make([]int, len(heading))
-	for _, row := range append([][]string{heading}, rows...) {
-		for i, cell := range row {
-			widths[i] = max(widths[i], lipgloss.Width(cell))
-		}
-	}
-	used := 0
-	for _, w := range widths[:len(widths)-1] {
-		used += w + columnGap
-	}
-	a.row(a.ui.out.dim, heading, widths, used)
-	for _, row := range rows {
-		a.row(a.ui.out.plain, row, widths, used)
-	}
+	screen.Table(a.out, a.ui.out.screen(), heading, rows)
 }
 
-func (a *app) row(style lipgloss.Style, cells []string, widths []int, used int) {
-	last := len(cells) - 1
-	var front strings.Builder
-	for i, cell := range cells[:last] {
-		front.WriteString(pad(cell, widths[i]+columnGap))
-	}
-	lead := front.String()
-	for _, line := range wrap(cells[last], max(20, screenWidth-used)) {
-		fmt.Fprintln(a.out, style.Render(strings.TrimRight(lead+line, " ")))
-		lead = strings.Repeat(" ", used)
-	}
+func (s styles) screen() screen.Styles {
+	style := func(s lipgloss.Style) screen.Style { return func(text string) string { return s.Render(text) } }
+	return screen.Styles{Bold: style(s.bold), Dim: style(s.dim), Good: style(s.good), Bad: style(s.bad)}
 }
 
-func pad(s string, width int) string {
-	return s + strings.Repeat(" ", max(0, width-lipgloss.Width(s)))
-}
-
-// wrap breaks text at spaces so that it fits; a word longer than a line stays whole, so that it can be copied.
-func wrap(text string, width int) []string {
-	var lines []string
-	for _, paragraph := range strings.Split(text, "\n") {
-		line := ""
-		for _, word := range strings.Fields(paragraph) {
-			if line != "" && lipgloss.Width(line)+1+lipgloss.Width(word) > width {
-				lines = append(lines, line)
-				line = ""
-			}
-			if line != "" {
-				line += " "
-			}
-			line += word
-		}
-		lines = append(lines, line)
-	}
-	return lines
-}
+func wrap(text string, width int) []string { return screen.Wrap(text, width) }
 
 // clock shows a time as a person reads it: the hour today, the date otherwise.
-func clock(t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	t = t.Local()
-	now := time.Now()
-	if t.Year() == now.Year() && t.YearDay() == now.YearDay() {
-		return t.Format("15:04")
-	}
-	return t.Format("2006-01-02 15:04")
-}
+func clock(t time.Time) string { return screen.Clock(t, time.Now()) }
 
 // ago shows how long something has lasted, coarsely.
-func ago(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return "less than a minute"
-	case d < time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%d days", int(d.Hours()/24))
-}
+func ago(d time.Duration) string { return screen.Lasted(d) }
 
 func yesNo(b bool) string {
 	if b {

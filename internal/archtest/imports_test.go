@@ -43,6 +43,7 @@ var layers = []struct {
 	{"internal/replay", []string{"internal/audit", "policy"}, "it decides on what the log says and on nothing a relay knows"},
 	{"internal/version", nil, "everybody tells the version"},
 	{"internal/plaintext", nil, "everybody prints"},
+	{"internal/screen", nil, "layout knows no subject"},
 	{"internal/dev", []string{"internal/modelapi"}, "the development provider and model stand in for foreign servers: they share nothing with us"},
 	{"internal/profile", []string{"internal/config"}, "what iapctl remembers between runs"},
 	{"internal/configure", nil, "settings of other people's tools are text: it knows nothing of ours"},

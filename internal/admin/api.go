@@ -18,6 +18,9 @@ type Discovery struct {
 	ChannelBinding string            `json:"channel_binding"` // exporter or nonce
 	RelayKey       []byte            `json:"relay_key"`       // Ed25519
 	Issuers        []DiscoveryIssuer `json:"issuers"`         // those people log in at
+
+	RefreshSeconds     int64 `json:"refresh_seconds,omitempty"`       // renew a session in use this often; 0: an older relay
+	MaxTokenAgeSeconds int64 `json:"max_token_age_seconds,omitempty"` // tokens issued longer ago are refused; 0: an older relay
 }
 
 // DiscoveryIssuer is one provider a person can log in at.

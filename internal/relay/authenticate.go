@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"time"
 
 	"iap/auth"
@@ -58,9 +59,13 @@ func (h *handshake) user(ctx context.Context, hello tunnel.Hello) (tunnel.Peer, 
 	if err != nil {
 		return tunnel.Peer{}, tokenRefusal(err)
 	}
+	end, err := r.sessionEnd(token, r.now().Round(0))
+	if err != nil {
+		return tunnel.Peer{}, err
+	}
 	return tunnel.Peer{
 		Token: newIdentity(token), Name: token.Principal.ID(),
-		Expires: r.sessionEnd(token), TokenHash: token.PayloadHash[:],
+		Expires: end.Add(expiryGrace), TokenHash: token.PayloadHash[:],
 	}, nil
 }
 
@@ -90,6 +95,7 @@ func (h *handshake) bind(ctx context.Context, hello tunnel.Hello, peer tunnel.Pe
 			return peer, err
 		}
 		id = bound
+		id.since, id.ends = h.relay.now().Round(0), peer.Expires.Add(-expiryGrace)
 	}
 	if id.agent == nil && !h.relay.logins.allow(id.id(), h.relay.now()) {
 		return peer, &tunnel.Refusal{Code: tunnel.CodeOverloaded, Message: "you open sessions faster than anybody needs; wait a minute"}
@@ -153,6 +159,14 @@ func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (tim
 	if live.identity().id() != token.Principal.ID() {
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeTokenInvalid, Message: "the fresh token belongs to somebody else"}
 	}
+	since, err := live.newSince(token, r.now())
+	if err != nil {
+		return time.Time{}, err
+	}
+	end, err := r.sessionEnd(token, since)
+	if err != nil {
+		return time.Time{}, err
+	}
 	if !live.mayRefresh(r.now()) {
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeOverloaded, Message: "the session was renewed a moment ago"}
 	}
@@ -164,12 +178,12 @@ func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (tim
 	if err := r.audit.Record(ctx, event); err != nil {
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeAuditUnavailable, Message: "the relay cannot write its audit log"}
 	}
+	id.since, id.ends = since, end
 	live.setIdentity(id)
 	r.seen(ctx, id)
-	end := r.sessionEnd(token)
-	live.renewUntil(end.Add(-expiryGrace))
+	live.renewUntil(end)
 	r.spawn(func() { r.recheck(live) }) // groups may have changed; the streams that lost their right end
-	return end, nil
+	return end.Add(expiryGrace), nil
 }
 
 // withdrawn ends a session whose user tells that the provider renews its token no more. Only the user's own end can say so, and
@@ -182,14 +196,24 @@ func (r *Relay) withdrawn(s *tunnel.Session, _ tunnel.Code) {
 	}
 }
 
-// sessionEnd is when the tunnel closes a session that presents token and has not
-// renewed; expiryGrace before that its requests end.
-func (r *Relay) sessionEnd(token *auth.Token) time.Time {
-	end := r.now().Add(time.Duration(r.cfg.Sessions.MaxAge))
-	if token.Expires.Before(end) {
-		end = token.Expires
+// sessionEnd is when the requests end of a session that presents token and is not
+// renewed; the tunnel closes it expiryGrace later. since is when the session
+// began, or was given a token that was newer than the one before.
+func (r *Relay) sessionEnd(token *auth.Token, since time.Time) (time.Time, error) {
+	limits := r.cfg.Sessions
+	end := since.Add(time.Duration(limits.MaxAge))
+	for _, other := range []time.Time{token.Expires, token.IssuedAt.Add(time.Duration(limits.MaxTokenAge))} {
+		if other.Before(end) {
+			end = other
+		}
 	}
-	return end.Add(expiryGrace)
+	if now := r.now().Round(0); now.Before(end) || !now.Before(token.Expires) {
+		return end, nil // a token within the skew of clocks opens a session that ends at once
+	}
+	return end, tokenRefusal(&auth.TokenError{
+		Code:   auth.CodeTokenTooOld,
+		Public: fmt.Sprintf("the token was issued %s ago; this relay takes none older than %s: get a fresh one", r.now().Sub(token.IssuedAt).Round(time.Second), time.Duration(limits.MaxTokenAge)),
+	})
 }
 
 // refusedToken is a refusal that keeps the verifier's error for the audit.

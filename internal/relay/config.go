@@ -88,6 +88,13 @@ type SessionsConfig struct {
 	// MaxAge ends a session this long after it began even if its token lives
 	// longer; a fresh token renews it in place. Default 1h.
 	MaxAge config.Duration `yaml:"max_age"`
+	// MaxTokenAge ends a session this long after its token was issued, whatever
+	// the token's own expiry, and refuses older tokens on the tunnel. Default 1h.
+	MaxTokenAge config.Duration `yaml:"max_token_age"`
+	// Refresh is how often iapctl is asked to renew a session that is in use:
+	// within that time the relay learns what changed at the provider. At least
+	// 10s, default 5m.
+	Refresh config.Duration `yaml:"refresh"`
 	// StreamsPerPrincipal bounds a principal's open streams over all its
 	// sessions. Default 1024.
 	StreamsPerPrincipal int `yaml:"streams_per_principal"`
@@ -152,6 +159,8 @@ const (
 	defaultListen      = ":443"
 	defaultData        = "/var/lib/iap-relay"
 	defaultMaxAge      = time.Hour        // SECURITY: a session lasts no longer than an hour without a fresh token
+	defaultTokenAge    = time.Hour        // likewise, of a provider whose tokens live for a day
+	defaultRefresh     = 5 * time.Minute  // SECURITY: what the provider takes back is learnt within it
 	defaultStreams     = 1024             // a program with a large pool stays below; a runaway one does not starve others
 	defaultSessions    = 64               // two for each iapctl; a shared CI identity has many
 	defaultHandshakes  = 512              // memory before authentication: 512 × 64 KiB
@@ -185,6 +194,8 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Audit.Sync, "write")
 	setDefault(&c.ChannelBinding, tunnel.BindingExporter)
 	setDefault(&c.Sessions.MaxAge, config.Duration(defaultMaxAge))
+	setDefault(&c.Sessions.MaxTokenAge, config.Duration(defaultTokenAge))
+	setDefault(&c.Sessions.Refresh, config.Duration(defaultRefresh))
 	setDefault(&c.Sessions.StreamsPerPrincipal, defaultStreams)
 	setDefault(&c.Sessions.SessionsPerPrincipal, defaultSessions)
 	setDefault(&c.Sessions.Handshakes, defaultHandshakes)
@@ -233,6 +244,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("channel_binding: %q is neither exporter nor nonce", c.ChannelBinding)
 	case c.Sessions.StreamsPerPrincipal < 1 || c.Sessions.SessionsPerPrincipal < 1 || c.Sessions.Handshakes < 1:
 		return errors.New("sessions: limits must be at least 1")
+	case time.Duration(c.Sessions.Refresh) < refreshPause:
+		return fmt.Errorf("sessions.refresh: %s is too often for any provider; at least %s", time.Duration(c.Sessions.Refresh), refreshPause)
 	case c.Keys.PerPrincipal < 0:
 		return errors.New("keys.per_principal: must be at least 1; leave keys: out of the grants to have none")
 	case !strings.HasPrefix(c.State, "sqlite:"):

@@ -40,6 +40,7 @@ func TestEveryMistakeInTheConfigurationNamesItsField(t *testing.T) {
 		"audit.sync":             {"policy:", "audit: {sync: never}\npolicy:"},
 		"channel_binding":        {"policy:", "channel_binding: none\npolicy:"},
 		"sessions":               {"policy:", "sessions: {handshakes: -1}\npolicy:"},
+		"sessions.refresh":       {"policy:", "sessions: {refresh: 5s}\npolicy:"},
 		"listen":                 {"policy:", "listen: \"443\"\npolicy:"},
 		`"soon" is no duration`:  {"policy:", "drain: soon\npolicy:"},
 		`unknown key "polizy"`:   {"policy:", "polizy:"},
@@ -63,7 +64,8 @@ func TestDefaultsAreThoseThatTheFieldsPromise(t *testing.T) {
 	c, err := loadText(t, goodConfig)
 	must(t, err)
 	if c.Listen != ":443" || c.Data != "/var/lib/iap-relay" || c.State != "sqlite:/var/lib/iap-relay/state.db" || c.Audit.Dir != "/var/lib/iap-relay/audit" ||
-		c.Audit.Sync != "write" || c.ChannelBinding != "exporter" || time.Duration(c.Sessions.MaxAge) != time.Hour || c.Sessions.StreamsPerPrincipal != 1024 ||
+		c.Audit.Sync != "write" || c.ChannelBinding != "exporter" || time.Duration(c.Sessions.MaxAge) != time.Hour ||
+		time.Duration(c.Sessions.MaxTokenAge) != time.Hour || time.Duration(c.Sessions.Refresh) != 5*time.Minute || c.Sessions.StreamsPerPrincipal != 1024 ||
 		c.Sessions.SessionsPerPrincipal != 64 || c.AdminSocket != "/var/lib/iap-relay/admin.sock" || time.Duration(c.Drain) != 10*time.Minute {
 		t.Errorf("%+v", c)
 	}

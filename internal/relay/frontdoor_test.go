@@ -228,7 +228,7 @@ func TestHealthAndDiscoveryAreOpenAndQuiet(t *testing.T) {
 		}
 	}
 	r, text := s.ask("/.well-known/iap-relay")
-	if r.StatusCode != 200 || !strings.Contains(text, s.provider.Issuer()) || strings.Contains(text, s.dir) || r.Header.Get("X-Content-Type-Options") != "nosniff" {
+	if r.StatusCode != 200 || !strings.Contains(text, s.provider.Issuer()) || !strings.Contains(text, `"refresh_seconds":300,"max_token_age_seconds":3600`) || strings.Contains(text, s.dir) || r.Header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("%s %s", r.Status, text)
 	}
 	if r, text := s.ask("/.well-known/iap-assertion-keys"); r.StatusCode != 200 || !strings.Contains(text, `"kty":"OKP"`) || strings.Contains(text, `"d":`) {

@@ -20,6 +20,10 @@ type identity struct {
 	agent     *agentRecord // nil for users
 	newKey    bool         // first login of the principal with this key
 
+	// Of a session: when it began or was given a newer token, and when it ends
+	// unless it is given one. By the wall clock, which goes on while a machine sleeps.
+	since, ends time.Time
+
 	facts sync.Once // guards the next two
 	// subject is what the policy is told of the principal, as JSON, and subjectID its hash.
 	subject, subjectID string

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"iap/internal/admin"
+	"iap/internal/config"
 	"iap/internal/version"
 	"iap/tunnel"
 )
@@ -128,6 +129,7 @@ func (r *Relay) serveDiscovery(w http.ResponseWriter, _ *http.Request) {
 	d := admin.Discovery{
 		Relay: r.cfg.Name, Version: version.String(), Protocols: []string{tunnel.Protocol},
 		ChannelBinding: string(r.cfg.ChannelBinding), RelayKey: r.key.Public().(ed25519.PublicKey),
+		RefreshSeconds: seconds(r.cfg.Sessions.Refresh), MaxTokenAgeSeconds: seconds(r.cfg.Sessions.MaxTokenAge),
 	}
 	for _, i := range r.cfg.Issuers {
 		if !i.Workload {
@@ -139,6 +141,8 @@ func (r *Relay) serveDiscovery(w http.ResponseWriter, _ *http.Request) {
 	}
 	admin.WriteJSON(w, http.StatusOK, d)
 }
+
+func seconds(d config.Duration) int64 { return int64(time.Duration(d) / time.Second) }
 
 // serveReady says whether the relay can do its work. The text goes to whoever
 // asks, so it names no cause.

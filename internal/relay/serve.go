@@ -20,7 +20,7 @@ func (r *Relay) serveUser(t *tunnel.Session, source string) {
 	}
 	s := newSession(r.ctx, t, id, source)
 	defer s.end(nil)
-	s.expireAt(t.Expires().Add(-expiryGrace)) // before a refresh can find the session
+	s.expireAt(id.ends) // before a refresh can find the session
 	defer func() { s.expiry.Load().Stop() }()
 	if !r.sessions.add(s) {
 		_ = t.Close(tunnel.CodeTooManyStreams, "you have too many sessions; run iapctl disconnect --all")

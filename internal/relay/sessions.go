@@ -63,6 +63,20 @@ func (s *session) mayRefresh(now time.Time) bool {
 	}
 }
 
+// newSince is when the session is as fresh as token makes it: now, but for a token
+// that it has already. An older one is refused: it would bring back what the newer
+// has taken away.
+func (s *session) newSince(token *auth.Token, now time.Time) (time.Time, error) {
+	id := s.identity()
+	switch {
+	case token.PayloadHash == id.token.PayloadHash:
+		return id.since, nil
+	case token.IssuedAt.Before(id.token.IssuedAt):
+		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeTokenInvalid, Message: "the token is older than the one the session has"}
+	}
+	return now.Round(0), nil
+}
+
 // renewUntil moves the session's end.
 func (s *session) renewUntil(t time.Time) {
 	if timer := s.expiry.Load(); timer != nil && timer.Stop() {

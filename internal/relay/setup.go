@@ -90,7 +90,7 @@ issuers:
     # mfa_acr: phr                 # what to ask the provider for where a grant wants a second factor
     # ca_file: idp-ca.pem          # for a provider whose certificate the system does not trust
 
-# sessions: {max_age: 1h, streams_per_principal: 1024}
+# sessions: {max_age: 1h, max_token_age: 1h, refresh: 5m, streams_per_principal: 1024}
 # keys: {per_principal: 20, max_unseen: 720h}  # keys for programs, where a grant allows them
 # front_door: {cors_origins: ["https://chat.example.com"]}  # web pages that may use https://relay/r/RESOURCE/…
 # audit: {sync: group}    # adds fdatasync: safe against power loss as well

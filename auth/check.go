@@ -13,7 +13,7 @@ func CheckIssuer(ctx context.Context, c IssuerConfig) error {
 	if _, err := compileIssuers([]IssuerConfig{c}); err != nil {
 		return err
 	}
-	keys, err := newKeySet(c.URL, newClient(c.HTTPClient, providerTimeout), slog.New(slog.DiscardHandler)).fetch(ctx)
+	keys, err := newKeySet(c, slog.New(slog.DiscardHandler)).fetch(ctx)
 	if err != nil {
 		return err
 	}

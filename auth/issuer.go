@@ -49,6 +49,11 @@ type IssuerConfig struct {
 	// DefaultMFAValues.
 	MFAValues []string
 
+	// KeysURL is where the keys are if the discovery document cannot be reached or
+	// names an address that is refused; KeysFile holds them as a JWKS, read anew with
+	// each refresh. Either takes the place of discovery; not both.
+	KeysURL, KeysFile string
+
 	Workload    bool          // its subjects are programs: no key binding, MFA never holds
 	MaxTokenAge time.Duration // refuse tokens whose iat is longer ago; 0: no limit but exp
 	HTTPClient  *http.Client  // nil: a client with our limits; its redirect rule is always ours
@@ -76,6 +81,8 @@ type issuer struct {
 	mfaAt   jsontext.Pointer // by-provider only with …
 	mfaWant string           // … this value here; mfaAt empty: always
 	keys    *keySet
+	beside  []*issuer // the others of this URL
+	sharing bool      // there are others
 }
 
 var (
@@ -87,7 +94,7 @@ var (
 func compileIssuer(c IssuerConfig) (*issuer, error) {
 	i := &issuer{IssuerConfig: c, named: make(map[string]jsontext.Pointer)}
 	for _, check := range []func() error{
-		i.checkName, i.checkAudiences, i.checkAlgorithms, i.fillParties, i.resolveClaims, i.resolveMFA,
+		i.checkName, i.checkKeys, i.checkAudiences, i.checkAlgorithms, i.fillParties, i.resolveClaims, i.resolveMFA,
 	} {
 		if err := check(); err != nil {
 			return nil, fmt.Errorf("issuer %q: %w", c.Name, err)
@@ -116,6 +123,19 @@ func (i *issuer) checkName() error {
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("url %q: an issuer has no query and no fragment", i.URL)
+	}
+	return nil
+}
+
+func (i *issuer) checkKeys() error {
+	if i.KeysURL == "" {
+		return nil
+	}
+	if i.KeysFile != "" {
+		return errors.New("keys_url and keys_file: one of them only")
+	}
+	if _, err := parseEndpoint(i.KeysURL); err != nil {
+		return fmt.Errorf("keys_url %q: %w", i.KeysURL, err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ var (
 // All fetching is done by run, one goroutine; verifiers only ask for it.
 type keySet struct {
 	issuer string
+	url    string // of the keys; empty: as discovery says
+	file   string // in place of both; may be empty
 	client *http.Client
 	log    *slog.Logger
 	wake   chan struct{} // capacity 1: somebody wants a fetch
@@ -41,9 +44,9 @@ type keySet struct {
 	unknown  map[string]time.Time
 }
 
-func newKeySet(issuer string, client *http.Client, log *slog.Logger) *keySet {
+func newKeySet(c IssuerConfig, log *slog.Logger) *keySet {
 	return &keySet{
-		issuer: issuer, client: client, log: log,
+		issuer: c.URL, url: c.KeysURL, file: c.KeysFile, client: newClient(c.HTTPClient, providerTimeout), log: log,
 		wake: make(chan struct{}, 1), ended: make(chan struct{}), finished: make(chan struct{}),
 		unknown: make(map[string]time.Time),
 		// Until the first fetch ends, whoever asks waits for it.
@@ -114,19 +117,48 @@ func (s *keySet) refresh(ctx context.Context) {
 }
 
 func (s *keySet) fetch(ctx context.Context) ([]verifyKey, error) {
-	m, err := discover(ctx, s.client, s.issuer)
+	if s.file != "" {
+		return s.read()
+	}
+	address, err := s.address(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if m.KeysURL == "" {
-		return nil, fmt.Errorf("discover issuer %q: no jwks_uri", s.issuer)
 	}
 	s.mu.Lock()
 	s.earliest = time.Now().Add(keysMinInterval)
 	s.mu.Unlock()
-	body, err := fetch(ctx, s.client, m.KeysURL)
+	body, err := fetch(ctx, s.client, address)
 	if err != nil {
 		return nil, err
+	}
+	return parseKeySet(body)
+}
+
+// address is where the keys are: as configured, or as the provider says.
+func (s *keySet) address(ctx context.Context) (string, error) {
+	if s.url != "" {
+		return s.url, nil
+	}
+	m, err := discover(ctx, s.client, s.issuer)
+	if err != nil {
+		return "", err
+	}
+	if m.KeysURL == "" {
+		return "", fmt.Errorf("discover issuer %q: no jwks_uri", s.issuer)
+	}
+	return m.KeysURL, nil
+}
+
+// read takes the keys from the file, for a provider that the relay cannot reach.
+func (s *keySet) read() ([]verifyKey, error) {
+	f, err := os.Open(s.file)
+	if err != nil {
+		return nil, fmt.Errorf("read keys of %q: %w", s.issuer, err)
+	}
+	defer f.Close()
+	body, err := readBounded(f, s.file, maxDocumentBytes)
+	if err != nil {
+		return nil, fmt.Errorf("read keys of %q: %w", s.issuer, err)
 	}
 	return parseKeySet(body)
 }

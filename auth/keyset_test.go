@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -260,4 +262,82 @@ func TestVerifyReturnsWhenItsContextEnds(t *testing.T) {
 		}
 		_ = v.Close()
 	})
+}
+
+func TestKeysComeFromAFileWhereTheProviderIsOutOfReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t, "https://kubernetes.default.svc.cluster.local")
+		file := filepath.Join(t.TempDir(), "cluster.jwks")
+		write := func(keys ...testKey) {
+			data, err := json.Marshal(keySetOf(keys...))
+			if err == nil {
+				err = os.WriteFile(file, data, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(p.keys[0])
+		c := p.issuerConfig()
+		c.KeysFile = file
+		v := newVerifier(t, c)
+		accepted := func() bool { _, err := v.Verify(t.Context(), p.mint(nil), UseTunnel); return err == nil }
+		if !accepted() {
+			t.Error("the key of the file was refused")
+		}
+		if err := CheckIssuer(t.Context(), c); err != nil {
+			t.Errorf("check: %v", err)
+		}
+		next := newECKey(t, "k2")
+		write(next)
+		time.Sleep(keysRefresh)
+		synctest.Wait()
+		if accepted() {
+			t.Error("a key that left the file is still in use")
+		}
+		p.keys = []testKey{next}
+		if !accepted() {
+			t.Error("the new key of the file was refused")
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(keysRefresh)
+		synctest.Wait()
+		if !accepted() {
+			t.Error("a file that is gone for a moment took its keys along")
+		}
+		time.Sleep(keysMaxAge)
+		synctest.Wait()
+		if accepted() {
+			t.Error("keys that nobody has confirmed for a day are in use")
+		}
+		if n := p.hit("/.well-known/openid-configuration") + p.hit("/jwks"); n != 0 {
+			t.Errorf("the provider was asked %d times", n)
+		}
+		_ = v.Close()
+	})
+}
+
+func TestKeysURLTakesThePlaceOfDiscovery(t *testing.T) {
+	p := newProvider(t, "https://kubernetes.default.svc.cluster.local")
+	p.discovery = func(doc map[string]any) { doc["jwks_uri"] = "https://10.0.0.1:6443/jwks" } // as API servers say
+	if _, err := newVerifier(t, p.issuerConfig()).Verify(t.Context(), p.mint(nil), UseTunnel); err == nil {
+		t.Error("a private address in a public name's document was followed")
+	}
+	c := p.issuerConfig()
+	c.KeysURL = "https://10.0.0.1:6443/jwks"
+	if _, err := newVerifier(t, c).Verify(t.Context(), p.mint(nil), UseTunnel); err != nil {
+		t.Errorf("the configured address: %v", err)
+	}
+	for _, url := range []string{"http://10.0.0.1/jwks", "jwks", "https:///x", "file:///etc/passwd"} {
+		c.KeysURL = url
+		if CheckIssuer(t.Context(), c) == nil {
+			t.Errorf("keys_url %s was accepted", url)
+		}
+	}
+	c.KeysURL, c.KeysFile = "https://10.0.0.1:6443/jwks", "x"
+	if CheckIssuer(t.Context(), c) == nil {
+		t.Error("keys_url beside keys_file was accepted")
+	}
 }

@@ -109,13 +109,16 @@ func (i *issuer) checkParty(c claims) *TokenError {
 	if len(list) > 1 && !c.has("azp") && !c.has("client_id") {
 		return refuse(CodePartyMismatch, "several audiences and no azp")
 	}
+	if i.sharing && i.Workload && !slices.ContainsFunc(partyClaims(), c.has) {
+		return refuse(CodePartyMismatch, "nothing says which program it was issued to")
+	}
 	if len(i.parties) == 0 {
 		if len(list) > 1 {
 			return refuse(CodePartyMismatch, "several audiences and no authorized party is configured")
 		}
 		return nil
 	}
-	for _, name := range []string{"azp", "client_id", "cid", "appid"} {
+	for _, name := range partyClaims() {
 		if !c.has(name) {
 			continue
 		}
@@ -126,6 +129,8 @@ func (i *issuer) checkParty(c claims) *TokenError {
 	}
 	return nil
 }
+
+func partyClaims() []string { return []string{"azp", "client_id", "cid", "appid"} }
 
 // checkSubject refuses subjects that cannot be a part of a log line, a header or a
 // policy without being quoted. A header loses spaces around its value: "ada " would

@@ -23,7 +23,7 @@ type VerifierOptions struct {
 // Verifier turns a token of one of several issuers into a Principal. It is safe
 // for concurrent use.
 type Verifier struct {
-	issuers map[string]*issuer // by each spelling of "iss"
+	issuers map[string]*issuer // by each spelling of "iss"; of several with one URL the first
 	log     *slog.Logger
 	now     func() time.Time
 	stop    context.CancelFunc
@@ -47,8 +47,12 @@ func NewVerifier(ctx context.Context, issuers []IssuerConfig, o VerifierOptions)
 	}
 	ctx, v.stop = context.WithCancel(ctx)
 	for _, i := range compiled {
-		i.keys = newKeySet(i.URL, newClient(i.HTTPClient, providerTimeout), v.log)
+		i.keys = newKeySet(i.IssuerConfig, v.log)
 		v.running.Go(func() { i.keys.run(ctx) })
+		if first := v.issuers[i.URL]; first != nil {
+			first.beside = append(first.beside, i)
+			continue
+		}
 		for _, spelling := range i.spellings() {
 			v.issuers[spelling] = i
 		}
@@ -64,23 +68,27 @@ func (v *Verifier) Close() error {
 }
 
 // compileIssuers checks each issuer and what must hold among them: names and URLs
-// are unique, and no audience opens both doors.
+// are unique, and no audience opens both doors. Two may share a URL where one is of
+// people and one of programs, and nothing that is for the one suits the other.
 func compileIssuers(configs []IssuerConfig) ([]*issuer, error) {
 	if len(configs) == 0 {
 		return nil, errors.New("none is configured")
 	}
 	var out []*issuer
-	names, urls := make(map[string]bool), make(map[string]bool)
+	names, urls := make(map[string]bool), make(map[string]*issuer)
 	var tunnel, bearer []string
 	for _, c := range configs {
 		i, err := compileIssuer(c)
 		if err != nil {
 			return nil, err
 		}
-		if names[c.Name] || urls[c.URL] {
-			return nil, fmt.Errorf("issuer %q: its name or url is used twice", c.Name)
+		if names[c.Name] {
+			return nil, fmt.Errorf("issuer %q: its name is used twice", c.Name)
 		}
-		names[c.Name], urls[c.URL] = true, true
+		if err := i.checkBeside(urls[c.URL]); err != nil {
+			return nil, fmt.Errorf("issuer %q: %w", c.Name, err)
+		}
+		names[c.Name], urls[c.URL] = true, i
 		tunnel, bearer = append(tunnel, c.Audiences...), append(bearer, c.BearerAudiences...)
 		out = append(out, i)
 	}
@@ -113,6 +121,7 @@ func (v *Verifier) verify(ctx context.Context, raw string, use Use) (*Token, *To
 	if !ok {
 		return nil, refuse(CodeIssuerUnknown, "issuer %q is not configured", displayText(iss, maxDisplay))
 	}
+	i = i.meant(t.claims)
 	if refused := i.checkHeader(t.header); refused != nil {
 		return nil, refused
 	}

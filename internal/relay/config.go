@@ -130,6 +130,11 @@ type IssuerConfig struct {
 	// CAFile holds the certificates to trust for the provider itself, PEM.
 	// Default: the system's.
 	CAFile string `yaml:"ca_file"`
+	// KeysURL is where the provider's keys are, in place of what its discovery
+	// document says; KeysFile is a copy of them (JWKS), read again every few minutes,
+	// for a provider that the relay cannot reach. At most one of the two.
+	KeysURL  string `yaml:"keys_url"`
+	KeysFile string `yaml:"keys_file"`
 	// AuthorizedParties are accepted as azp besides ClientID.
 	AuthorizedParties []string `yaml:"authorized_parties"`
 	// Algorithms are the signature algorithms accepted. Default RS256 PS256 ES256 EdDSA.
@@ -218,7 +223,7 @@ func (c *Config) setDefaults() {
 			issuer.Scopes = []string{"openid", "profile", "email", "groups", "offline_access"}
 		}
 		setDefault(&issuer.Token, "id_token")
-		issuer.CAFile = config.Resolve(c.file, issuer.CAFile)
+		issuer.CAFile, issuer.KeysFile = config.Resolve(c.file, issuer.CAFile), config.Resolve(c.file, issuer.KeysFile)
 	}
 }
 
@@ -292,7 +297,7 @@ func (i IssuerConfig) verifierConfig() (auth.IssuerConfig, error) {
 		Audiences: i.Audiences, BearerAudiences: i.BearerAudiences, ExtraAudiences: i.ExtraAudiences, AuthorizedParties: i.AuthorizedParties,
 		Algorithms: i.Algorithms, Scopes: i.Scopes, GroupsClaim: i.Groups, Claims: i.Claims,
 		MFA: i.MFA, MFARequireClaim: i.MFARequireClaim, MFAValues: i.MFAValues,
-		Workload: i.Workload, MaxTokenAge: time.Duration(i.MaxTokenAge),
+		KeysURL: i.KeysURL, KeysFile: i.KeysFile, Workload: i.Workload, MaxTokenAge: time.Duration(i.MaxTokenAge),
 	}
 	if i.CAFile == "" {
 		return c, nil

@@ -21,6 +21,8 @@ const (
 	ReasonACRRequired        = "acr_required" // the login was not of a class that the grant lists
 	ReasonAuthTooOld         = "auth_too_old"
 	ReasonBindingRequired    = "binding_required"
+	ReasonVerbNotGranted     = "verb_not_granted" // no entry of admins: gives the principal this verb
+	ReasonSessionRequired    = "session_required" // verbs are for sessions, not for bearer tokens and programs' keys
 	ReasonGroupsUnknown      = "groups_unknown"   // the provider did not send the groups
 	ReasonActionUnknown      = "action_unknown"   // the request is in no table
 	ReasonInputInvalid       = "input_invalid"    // the question itself is incomplete

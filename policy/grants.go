@@ -5,8 +5,8 @@ import "time"
 // Grants is a checked grants file. It is immutable: share it freely.
 type Grants struct {
 	File   string
-	List   []Grant    // in file order, which is the order of decision
-	Admins []Selector // user, group and claim only
+	List   []Grant      // in file order, which is the order of decision
+	Admins []AdminEntry // in file order; user, group and claim only
 }
 
 // Grant is one rule: who may do which actions on which resources and models,
@@ -59,18 +59,4 @@ func (g Grant) Group(p Principal) string {
 		}
 	}
 	return ""
-}
-
-// IsAdmin reports whether the admins list names the principal. Grants play no
-// part, and a principal whose groups are not known is no administrator.
-func (g *Grants) IsAdmin(p Principal) bool {
-	if g == nil || p.GroupsUnknown || p.Issuer == "" || p.Subject == "" {
-		return false
-	}
-	for _, s := range g.Admins {
-		if s.Kind != SelectAny && s.Matches(p) {
-			return true
-		}
-	}
-	return false
 }

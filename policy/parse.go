@@ -77,13 +77,8 @@ func (p *grantsParser) file(root ast.Node) *Grants {
 	} else if top != nil {
 		p.fail(root, `key "grants" is missing: without grants nobody may do anything`)
 	}
-	if n := top["admins"]; n != nil && !isEmptyList(n) {
-		g.Admins = p.selectors(n, "admins")
-		for i, entry := range g.Admins {
-			if entry.Kind == SelectAny {
-				p.fail(n, "admins: %q (entry %d) is a wildcard; administrators are named one by one", entry, i+1)
-			}
-		}
+	if n := top["admins"]; n != nil {
+		g.Admins = p.admins(n)
 	}
 	return g
 }

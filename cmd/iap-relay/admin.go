@@ -229,10 +229,10 @@ func sessionsKill(o *adminOptions) *cobra.Command {
 	}}
 }
 
-func principalAct(o *adminOptions, verb, short string, act func(*admin.Client, context.Context, string) error) *cobra.Command {
+func principalAct(o *adminOptions, verb, short string, act func(*admin.Client, context.Context, string, string) error) *cobra.Command {
 	return &cobra.Command{Use: verb + " ISSUER/SUBJECT", Short: short, Args: servercmd.OneArg, RunE: func(c *cobra.Command, args []string) error {
 		return o.call(c, func(ctx context.Context, client *admin.Client) error {
-			if err := act(client, ctx, args[0]); err != nil {
+			if err := act(client, ctx, args[0], ""); err != nil {
 				return err
 			}
 			return printOr(c.OutOrStdout(), o.output, map[string]string{verb + "d": args[0]}, func(w io.Writer) {

@@ -49,7 +49,7 @@ func budgetsReset(o *adminOptions) *cobra.Command {
 				return servercmd.Usage(errors.New("say whose count to reset, and of which grant: WHO GRANT"))
 			}
 			return o.call(c, func(ctx context.Context, client *admin.Client) error {
-				list, err := client.AdminResetBudgets(ctx, admin.BudgetReset{Who: args[0], Grant: args[1]})
+				list, err := client.ResetBudgets(ctx, admin.BudgetReset{Who: args[0], Grant: args[1]})
 				if err != nil {
 					return err
 				}

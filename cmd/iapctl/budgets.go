@@ -62,7 +62,10 @@ the grants that name it. What running requests have set aside counts as used.`,
 // budgets prints how limits stand; of others it says whose each is.
 func (a *app) budgets(ctx context.Context, q admin.BudgetQuestion, others bool) error {
 	list, err := a.askBudgets(ctx, func(ctx context.Context, client *admin.Client) (admin.BudgetList, error) {
-		return client.Budgets(ctx, q)
+		if others {
+			return client.AdminBudgets(ctx, q)
+		}
+		return client.Budgets(ctx, admin.OwnBudgets{Resource: q.Resource})
 	})
 	if err != nil {
 		return err

@@ -41,7 +41,7 @@ sleeps while you have not logged in for long. A grant must allow keys.`,
 	flags.StringSliceVar(&o.models, "model", nil, "`model` it is for (default: each you may use); may be repeated")
 	flags.StringVar(&o.ttl, "ttl", "", "`time` it lives: 12h, 90d (default 30d, or what the grant allows)")
 	_ = create.RegisterFlagCompletionFunc("resource", a.completeResources)
-	var all bool
+	var all, anybodys bool
 	ls := &cobra.Command{
 		Use: "ls", Short: "List your keys", Args: noArgs,
 		Example: "  iapctl keys ls\n  iapctl keys ls --all -o json",
@@ -51,10 +51,11 @@ sleeps while you have not logged in for long. A grant must allow keys.`,
 	revoke := &cobra.Command{
 		Use: "revoke NAME|ID", Short: "End a key, and what runs with it", Args: rangeArgs(1, 1),
 		Long: `End a key at once: what runs with it is cut within a second. Administrators end
-the keys of others by their id.`,
+the keys of others by their id, with --any.`,
 		Example: "  iapctl keys revoke openwebui",
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.keyRevoke(cmd.Context(), args[0]) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.keyRevoke(cmd.Context(), args[0], anybodys) },
 	}
+	revoke.Flags().BoolVar(&anybodys, "any", false, "anybody's key, by its id, for administrators")
 	return group("keys COMMAND", "Make keys for programs with only a key field", `Keys are for programs that cannot run iapctl and have only a field for an API
 key. Everything else is better served by: iapctl connect`, create, ls, revoke)
 }
@@ -119,7 +120,7 @@ func (a *app) keyList(ctx context.Context, all bool) error {
 	var list []admin.Key
 	err = a.withRelay(ctx, p, func(ctx context.Context, client *admin.Client) (err error) {
 		if all {
-			list, err = client.AllKeys(ctx)
+			list, err = client.AdminKeys(ctx)
 		} else {
 			list, err = client.Keys(ctx)
 		}
@@ -168,13 +169,17 @@ func keyScope(k admin.Key, all bool) string {
 	return text
 }
 
-func (a *app) keyRevoke(ctx context.Context, which string) error {
+func (a *app) keyRevoke(ctx context.Context, which string, anybodys bool) error {
 	p, err := a.relayProfile()
 	if err != nil {
 		return err
 	}
 	var k admin.Key
 	err = a.withRelay(ctx, p, func(ctx context.Context, client *admin.Client) (err error) {
+		if anybodys {
+			k = admin.Key{ID: which, Name: which}
+			return client.AdminRevokeKey(ctx, which)
+		}
 		k, err = client.RevokeKey(ctx, which)
 		return err
 	})

@@ -111,7 +111,11 @@ func (a *app) policyExplain(ctx context.Context, q admin.Question) error {
 	}
 	var answer admin.Answer
 	err = a.withRelay(ctx, p, func(ctx context.Context, client *admin.Client) (err error) {
-		answer, err = client.Explain(ctx, q)
+		if q.Who != nil {
+			answer, err = client.AdminExplain(ctx, q)
+		} else {
+			answer, err = client.Explain(ctx, q)
+		}
 		return err
 	})
 	if err != nil {

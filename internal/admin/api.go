@@ -1,6 +1,9 @@
 package admin
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // DiscoveryPath is where a relay publishes its Discovery document.
 const DiscoveryPath = "/.well-known/iap-relay"
@@ -48,8 +51,10 @@ type Whoami struct {
 	MFA           bool                `json:"mfa"`
 	MFASource     string              `json:"mfa_source,omitempty"`
 	AuthTime      *time.Time          `json:"auth_time,omitempty"`
-	Binding       string              `json:"binding"` // nonce, first-use or none
-	Admin         bool                `json:"admin"`
+	Binding       string              `json:"binding"`                 // nonce, first-use or none
+	Admin         bool                `json:"admin"`                   // some verbs of the administration are given to it
+	Verbs         []string            `json:"verbs,omitempty"`         // those that it may use now
+	VerbsStepUp   []string            `json:"verbs_step_up,omitempty"` // those that a fresh login would add
 	Session       SessionInfo         `json:"session"`
 	Lines         []string            `json:"lines"` // to paste into grants.yaml
 	Grants        int                 `json:"grants"`
@@ -105,9 +110,10 @@ type ResourceList struct {
 	Resources []Resource `json:"resources"`
 }
 
-// Question asks POST /v1/policy/explain what the policy says of the caller.
+// Question asks POST /v1/policy/explain what the policy says of the caller, and
+// POST /v1/admin/policy/explain what it says of somebody else.
 type Question struct {
-	Who      *Subject `json:"who,omitempty"` // nil: the caller; others only for administrators
+	Who      *Subject `json:"who,omitempty"` // left out, it is about the caller
 	Resource string   `json:"resource"`
 	Action   string   `json:"action,omitempty"` // empty: any
 	Model    string   `json:"model,omitempty"`
@@ -126,6 +132,17 @@ type Subject struct {
 	ACR       string              `json:"acr,omitempty"`
 	AuthAge   string              `json:"auth_age,omitempty"` // 1h; empty: nobody says when the login was
 	Binding   string              `json:"binding,omitempty"`
+}
+
+// Target is what the record of the call names.
+func (q Question) Target() string {
+	if q.Who == nil {
+		return ""
+	}
+	if q.Who.Principal == "" {
+		return strings.Join(q.Who.Groups, " ")
+	}
+	return q.Who.Principal
 }
 
 // Described reports whether more than the principal is said.
@@ -204,13 +221,16 @@ type JoinResource struct {
 	Labels map[string]string `json:"labels,omitempty"`
 }
 
-// NewJoinToken asks POST /v1/admin/agents/token for a single-use join token.
+// NewJoinToken asks POST /v1/admin/agents/tokens for a single-use join token.
 type NewJoinToken struct {
 	Name      string         `json:"name"` // of the agent, for people
 	Resources []JoinResource `json:"resources"`
 	TTL       string         `json:"ttl,omitempty"`   // Go duration, default 10m
 	Share     bool           `json:"share,omitempty"` // may serve names another agent serves already
 }
+
+// Target is what the record of the call names.
+func (t NewJoinToken) Target() string { return t.Name }
 
 // JoinTokenCreated is its answer. Token is shown once.
 type JoinTokenCreated struct {

@@ -2,19 +2,24 @@ package admin
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
-// BudgetQuestion asks POST /v1/budgets, or POST /v1/admin/budgets, how limits
-// stand. Without Who and Grant it is about the caller; others are for
-// administrators.
+// OwnBudgets asks POST /v1/budgets how the caller's limits stand.
+type OwnBudgets struct {
+	Resource string `json:"resource,omitempty"` // of grants that name it
+}
+
+// BudgetQuestion asks GET /v1/admin/budgets how limits stand: of somebody, or of a
+// grant.
 type BudgetQuestion struct {
 	Who      string `json:"who,omitempty"`      // issuer/subject, group:issuer/group, or all: what everybody of a grant shares
 	Grant    string `json:"grant,omitempty"`    // this grant's alone; without Who: of everybody who has used it
 	Resource string `json:"resource,omitempty"` // of grants that name it
 }
 
-// BudgetReset asks POST /v1/budgets/reset to forget what was used. What others
+// BudgetReset asks POST /v1/admin/budgets/reset to forget what was used. What others
 // share stays: a group's count is reset by the group's name, a grant's by all.
 type BudgetReset struct {
 	Who   string `json:"who"`
@@ -48,22 +53,23 @@ type Budget struct {
 	Contact  string     `json:"contact,omitempty"`   // whom to ask for more
 }
 
-// Budgets tells how limits stand.
-func (c *Client) Budgets(ctx context.Context, q BudgetQuestion) (BudgetList, error) {
+// Target is what the record of the call names.
+func (q BudgetQuestion) Target() string { return strings.TrimSpace(q.Who + " " + q.Grant) }
+
+// Target is what the record of the call names.
+func (q BudgetReset) Target() string { return strings.TrimSpace(q.Who + " " + q.Grant) }
+
+// Budgets tells how the caller's limits stand.
+func (c *Client) Budgets(ctx context.Context, q OwnBudgets) (BudgetList, error) {
 	return post[BudgetList](ctx, c, "/v1/budgets", q)
 }
 
-// ResetBudgets forgets what was used; the caller is an administrator.
-func (c *Client) ResetBudgets(ctx context.Context, q BudgetReset) (BudgetList, error) {
-	return post[BudgetList](ctx, c, "/v1/budgets/reset", q)
-}
-
-// AdminBudgets is Budgets for the operator.
+// AdminBudgets tells how the limits of others stand.
 func (c *Client) AdminBudgets(ctx context.Context, q BudgetQuestion) (BudgetList, error) {
-	return post[BudgetList](ctx, c, "/v1/admin/budgets", q)
+	return ask[BudgetList](ctx, c, "/v1/admin/budgets", q)
 }
 
-// AdminResetBudgets is ResetBudgets for the operator.
-func (c *Client) AdminResetBudgets(ctx context.Context, q BudgetReset) (BudgetList, error) {
+// ResetBudgets forgets what was used.
+func (c *Client) ResetBudgets(ctx context.Context, q BudgetReset) (BudgetList, error) {
 	return post[BudgetList](ctx, c, "/v1/admin/budgets/reset", q)
 }

@@ -72,74 +72,35 @@ func (c *Client) CreateKey(ctx context.Context, k NewKey) (KeyCreated, error) {
 // Keys lists the caller's keys.
 func (c *Client) Keys(ctx context.Context) ([]Key, error) { return get[[]Key](ctx, c, "/v1/keys") }
 
-// AllKeys lists everybody's keys; the caller is an administrator.
-func (c *Client) AllKeys(ctx context.Context) ([]Key, error) {
-	return get[[]Key](ctx, c, "/v1/keys/all")
-}
-
-// RevokeKey ends a key of the caller's, by name or id, or, for administrators,
-// anybody's by id.
+// RevokeKey ends a key of the caller's, by name or id.
 func (c *Client) RevokeKey(ctx context.Context, key string) (Key, error) {
 	return post[Key](ctx, c, "/v1/keys/"+url.PathEscape(key)+"/revoke", nil)
 }
 
-// AdminKeys is AllKeys for the operator.
+// AdminKeys lists everybody's keys.
 func (c *Client) AdminKeys(ctx context.Context) ([]Key, error) {
 	return get[[]Key](ctx, c, "/v1/admin/keys")
 }
 
-// AdminRevokeKey ends a key by its id.
+// AdminRevokeKey ends anybody's key, by its id.
 func (c *Client) AdminRevokeKey(ctx context.Context, id string) error {
 	_, err := post[struct{}](ctx, c, "/v1/admin/keys/"+url.PathEscape(id)+"/revoke", nil)
 	return err
 }
 
-// AdminStatus is Status as the operator sees it: every session.
+// AdminStatus is Status as administrators see it: every session.
 func (c *Client) AdminStatus(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, "/v1/admin/status")
 }
 
-// Agents lists the enrolled agents.
-func (c *Client) Agents(ctx context.Context) ([]Agent, error) {
-	return get[[]Agent](ctx, c, "/v1/admin/agents")
-}
-
-// CreateJoinToken makes a single-use join token.
-func (c *Client) CreateJoinToken(ctx context.Context, t NewJoinToken) (JoinTokenCreated, error) {
-	return post[JoinTokenCreated](ctx, c, "/v1/admin/agents/token", t)
-}
-
-// RevokeAgent refuses the agent's key from now on and cuts its sessions.
-func (c *Client) RevokeAgent(ctx context.Context, id string) error {
-	_, err := post[struct{}](ctx, c, "/v1/admin/agents/"+url.PathEscape(id)+"/revoke", nil)
-	return err
-}
-
-// KillSession ends a session and refuses its key until a new login.
-func (c *Client) KillSession(ctx context.Context, id string) error {
-	_, err := post[struct{}](ctx, c, "/v1/admin/sessions/"+url.PathEscape(id)+"/kill", nil)
-	return err
-}
-
-// RevokePrincipal refuses every key and token of the principal until
-// RestorePrincipal, and ends its sessions.
-func (c *Client) RevokePrincipal(ctx context.Context, id string) error {
-	_, err := post[struct{}](ctx, c, "/v1/admin/principals/"+url.PathEscape(id)+"/revoke", nil)
-	return err
-}
-
-// RestorePrincipal takes a revocation back.
-func (c *Client) RestorePrincipal(ctx context.Context, id string) error {
-	_, err := post[struct{}](ctx, c, "/v1/admin/principals/"+url.PathEscape(id)+"/restore", nil)
-	return err
-}
-
-// ReloadPolicy reads the policy files again and returns the new revision.
-func (c *Client) ReloadPolicy(ctx context.Context) (string, error) {
-	reply, err := post[struct {
-		Revision string `json:"revision"`
-	}](ctx, c, "/v1/admin/policy/reload", nil)
-	return reply.Revision, err
+// ask is get with a question in the query.
+func ask[T any](ctx context.Context, c *Client, path string, q any) (T, error) {
+	values, err := queryOf(q)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return get[T](ctx, c, withQuery(path, values))
 }
 
 func get[T any](ctx context.Context, c *Client, path string) (T, error) {

@@ -20,65 +20,26 @@ type UserBackend interface {
 	Explain(ctx context.Context, q Question) (Answer, error)
 	CreateKey(ctx context.Context, k NewKey) (KeyCreated, error)
 	Keys(ctx context.Context) ([]Key, error)
-	AllKeys(ctx context.Context) ([]Key, error)
 	RevokeKey(ctx context.Context, key string) (Key, error)
-	Budgets(ctx context.Context, q BudgetQuestion) (BudgetList, error)
-	ResetBudgets(ctx context.Context, q BudgetReset) (BudgetList, error)
+	Budgets(ctx context.Context, q OwnBudgets) (BudgetList, error)
 }
 
-// OperatorBackend is what the relay does for its operator.
-type OperatorBackend interface {
-	AdminStatus(ctx context.Context) (Status, error)
-	Agents(ctx context.Context) ([]Agent, error)
-	CreateJoinToken(ctx context.Context, t NewJoinToken) (JoinTokenCreated, error)
-	RevokeAgent(ctx context.Context, id string) error
-	KillSession(ctx context.Context, id string) error
-	RevokePrincipal(ctx context.Context, id string) error
-	RestorePrincipal(ctx context.Context, id string) error
-	ReloadPolicy(ctx context.Context) (revision string, err error)
-	AdminKeys(ctx context.Context) ([]Key, error)
-	AdminRevokeKey(ctx context.Context, id string) error
-	AdminBudgets(ctx context.Context, q BudgetQuestion) (BudgetList, error)
-	AdminResetBudgets(ctx context.Context, q BudgetReset) (BudgetList, error)
-}
-
-// UserHandler serves the API of one principal.
-func UserHandler(b UserBackend) http.Handler {
+// UserHandler serves the API of one principal, and the admin API as far as the
+// gate lets it.
+func UserHandler(b UserBackend, a AdminBackend, g Gate) http.Handler {
 	mux := http.NewServeMux()
+	mountAdmin(mux, a, g)
 	mux.HandleFunc("GET /v1/whoami", answer(b.Whoami))
 	mux.HandleFunc("GET /v1/resources", answer(b.Resources))
 	mux.HandleFunc("GET /v1/status", answer(b.Status))
 	mux.HandleFunc("POST /v1/policy/explain", answerBody(b.Explain))
 	mux.HandleFunc("POST /v1/budgets", answerBody(b.Budgets))
-	mux.HandleFunc("POST /v1/budgets/reset", answerBody(b.ResetBudgets))
 	mux.HandleFunc("POST /v1/keys", answerBody(b.CreateKey))
 	mux.HandleFunc("GET /v1/keys", answer(b.Keys))
-	mux.HandleFunc("GET /v1/keys/all", answer(b.AllKeys))
 	mux.HandleFunc("POST /v1/keys/{id}/revoke", func(w http.ResponseWriter, r *http.Request) {
 		key, err := b.RevokeKey(r.Context(), r.PathValue("id"))
 		write(w, key, err)
 	})
-	return withErrors(mux)
-}
-
-// OperatorHandler serves the admin API.
-func OperatorHandler(b OperatorBackend) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/admin/status", answer(b.AdminStatus))
-	mux.HandleFunc("GET /v1/admin/agents", answer(b.Agents))
-	mux.HandleFunc("POST /v1/admin/agents/token", answerBody(b.CreateJoinToken))
-	mux.HandleFunc("POST /v1/admin/agents/{id}/revoke", act(b.RevokeAgent))
-	mux.HandleFunc("POST /v1/admin/sessions/{id}/kill", act(b.KillSession))
-	mux.HandleFunc("POST /v1/admin/principals/{id}/revoke", act(b.RevokePrincipal))
-	mux.HandleFunc("POST /v1/admin/principals/{id}/restore", act(b.RestorePrincipal))
-	mux.HandleFunc("GET /v1/admin/keys", answer(b.AdminKeys))
-	mux.HandleFunc("POST /v1/admin/keys/{id}/revoke", act(b.AdminRevokeKey))
-	mux.HandleFunc("POST /v1/admin/budgets", answerBody(b.AdminBudgets))
-	mux.HandleFunc("POST /v1/admin/budgets/reset", answerBody(b.AdminResetBudgets))
-	mux.HandleFunc("POST /v1/admin/policy/reload", answer(func(ctx context.Context) (map[string]string, error) {
-		revision, err := b.ReloadPolicy(ctx)
-		return map[string]string{"revision": revision}, err
-	}))
 	return withErrors(mux)
 }
 
@@ -122,12 +83,6 @@ func answerBody[Q, T any](f func(context.Context, Q) (T, error)) http.HandlerFun
 		}
 		v, err := f(r.Context(), q)
 		write(w, v, err)
-	}
-}
-
-func act(f func(ctx context.Context, id string) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		write(w, struct{}{}, f(r.Context(), r.PathValue("id")))
 	}
 }
 

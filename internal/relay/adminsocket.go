@@ -44,7 +44,7 @@ func newAdminServer(r *Relay) (*adminServer, error) {
 	return &adminServer{
 		path: path, listener: &trustedListener{listener},
 		http: &http.Server{
-			Handler:           admin.OperatorHandler(&operatorAPI{relay: r, actor: "local:root"}),
+			Handler:           admin.AdminHandler(&adminAPI{relay: r, caller: localRoot}, &adminGate{relay: r}),
 			ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeaderBytes, IdleTimeout: idleTimeout, ErrorLog: silentLog(),
 		},
 	}, nil

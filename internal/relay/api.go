@@ -3,18 +3,15 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
-	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/audit"
 	"iap/internal/guard"
 	"iap/internal/modelapi"
-	"iap/internal/state"
 	"iap/internal/version"
 	"iap/policy"
 	"iap/tunnel"
@@ -48,8 +45,10 @@ func (a *userAPI) Whoami(context.Context) (admin.Whoami, error) {
 	w := admin.Whoami{
 		Principal: id.id(), Issuer: p.Issuer, IssuerURL: p.IssuerURL, Subject: p.Subject, Name: p.DisplayName,
 		Groups: p.Groups, GroupsUnknown: p.GroupsUnknown, Claims: p.Claims, MFA: p.MFA.Asserted, MFASource: p.MFA.Source,
-		Binding: p.Binding, Admin: a.relay.policy.IsAdmin(id.policy), Session: a.session.info(), Lines: policy.Lines(id.policy),
+		Binding: p.Binding, Session: a.session.info(), Lines: policy.Lines(id.policy),
 	}
+	w.Verbs, w.VerbsStepUp = a.relay.policy.Grants().VerbsOf(id.policy, a.relay.now())
+	w.Admin = len(w.Verbs)+len(w.VerbsStepUp) > 0
 	if p.EmailVerified {
 		w.Email = p.Email
 	}
@@ -188,122 +187,6 @@ func (r *Relay) status(keep func(*session) bool) admin.Status {
 	return st
 }
 
-// operatorAPI is the admin API. actor is who uses it, for the audit.
-type operatorAPI struct {
-	relay *Relay
-	actor string
-}
-
-// did records an administrator's act. What takes rights away goes on whatever
-// becomes of the record; what gives rights does not.
-func (a *operatorAPI) did(ctx context.Context, verb, target string) error {
-	return a.relay.audit.Record(ctx, audit.Event{
-		Kind: audit.KindAdmin, Principal: a.actor, Via: "local", Action: verb, Detail: map[string]string{"target": target},
-	})
-}
-
-func (a *operatorAPI) AdminStatus(context.Context) (admin.Status, error) {
-	return a.relay.status(func(*session) bool { return true }), nil
-}
-
-func (a *operatorAPI) Agents(ctx context.Context) ([]admin.Agent, error) {
-	records, err := list[agentRecord](ctx, a.relay.store, keyAgent)
-	if err != nil {
-		return nil, stateUnavailable(err)
-	}
-	all := make([]admin.Agent, 0, len(records))
-	for _, r := range records {
-		n := a.relay.agents.sessionsOf(r.ID)
-		all = append(all, admin.Agent{
-			ID: r.ID, Name: r.Name, Key: keyID(r.PublicKey), Enrolled: r.Enrolled, Revoked: r.Revoked,
-			Online: n > 0, Sessions: n, Resources: r.Resources,
-		})
-	}
-	return all, nil
-}
-
-func (a *operatorAPI) CreateJoinToken(ctx context.Context, q admin.NewJoinToken) (admin.JoinTokenCreated, error) {
-	if err := a.did(ctx, "iap:agents.token", q.Name); err != nil {
-		return admin.JoinTokenCreated{}, auditUnavailable()
-	}
-	return a.relay.createJoinToken(ctx, q)
-}
-
-func (a *operatorAPI) RevokeAgent(ctx context.Context, id string) error {
-	a.relay.refused.add(id) // first in memory: it takes rights away even with disk and state gone
-	a.relay.agents.revoked(id)
-	if err := a.did(ctx, "iap:agents.revoke", id); err != nil {
-		a.relay.log.Error("record admin act", "error", err)
-	}
-	now := a.relay.now().UTC()
-	_, err := update(ctx, a.relay.store, keyAgent+id, func(r *agentRecord) error {
-		r.Revoked = &now
-		return nil
-	})
-	if errors.Is(err, state.ErrNotFound) {
-		return &admin.Error{Status: http.StatusNotFound, Code: "unknown_agent", Message: fmt.Sprintf("no agent %q is enrolled", id), Hint: "iap-relay admin agents ls"}
-	}
-	if err != nil {
-		return stateUnavailable(err)
-	}
-	return nil
-}
-
-// KillSession ends every session of the login, not just the one named: the other
-// class of the same key is the same hand, and so is a workload's token under
-// another key. The keys that the login made for programs end with it.
-func (a *operatorAPI) KillSession(ctx context.Context, id string) error {
-	target := a.relay.sessions.find(id)
-	if target == nil || target.identity().agent != nil {
-		if err := a.did(ctx, "iap:sessions.kill", id); err != nil {
-			a.relay.log.Error("record admin act", "error", err)
-		}
-		return &admin.Error{Status: http.StatusNotFound, Code: "unknown_session", Message: fmt.Sprintf("no user session %q is open", id), Hint: "iap-relay admin sessions ls"}
-	}
-	a.relay.refuseLogin(target) // in memory first: a slow database must not keep a session alive
-	for _, s := range a.relay.sessions.all(a.relay.killed) {
-		s.stop(tunnel.CodeRevoked, "an administrator ended this session; run iapctl login")
-	}
-	if err := a.did(ctx, "iap:sessions.kill", id); err != nil {
-		a.relay.log.Error("record admin act", "error", err)
-	}
-	keysErr := a.relay.endKeysOf(ctx, auth.KeyID(target.tunnel.PublicKey()))
-	if err := errors.Join(a.relay.storeRefusal(ctx, target), keysErr); err != nil {
-		return stateUnavailable(err)
-	}
-	return nil
-}
-
-// RevokePrincipal takes a principal as whoami prints it, issuer/subject. It need
-// not have been seen yet.
-func (a *operatorAPI) RevokePrincipal(ctx context.Context, id string) error {
-	if !a.relay.isPrincipal(id) {
-		return badRequest(fmt.Sprintf("principal %q is not of the form ISSUER/SUBJECT with an issuer of relay.yaml", id))
-	}
-	err := a.relay.revokePrincipal(ctx, id)
-	if recordErr := a.did(ctx, "iap:principals.revoke", id); recordErr != nil {
-		a.relay.log.Error("record admin act", "error", recordErr)
-	}
-	if err != nil {
-		return stateUnavailable(err)
-	}
-	return nil
-}
-
-func (a *operatorAPI) RestorePrincipal(ctx context.Context, id string) error {
-	if err := a.did(ctx, "iap:principals.restore", id); err != nil {
-		return auditUnavailable()
-	}
-	err := a.relay.restorePrincipal(ctx, id)
-	if errors.Is(err, state.ErrNotFound) {
-		return &admin.Error{Status: http.StatusNotFound, Code: "unknown_principal", Message: fmt.Sprintf("%q is not revoked", id)}
-	}
-	if err != nil {
-		return stateUnavailable(err)
-	}
-	return nil
-}
-
 // isPrincipal reports whether id can be a principal of this relay.
 func (r *Relay) isPrincipal(id string) bool {
 	issuer, subject, ok := strings.Cut(id, "/")
@@ -312,16 +195,6 @@ func (r *Relay) isPrincipal(id string) bool {
 
 // maxPrincipal is an alias and a subject, with room.
 const maxPrincipal = 400
-
-func (a *operatorAPI) ReloadPolicy(ctx context.Context) (string, error) {
-	if err := a.did(ctx, "iap:policy.reload", ""); err != nil {
-		return "", auditUnavailable()
-	}
-	if err := a.relay.reloadPolicy(ctx); err != nil {
-		return a.relay.policy.Revision(), &admin.Error{Status: http.StatusUnprocessableEntity, Code: "policy_broken", Message: err.Error(), Hint: "the policy loaded before stays in force"}
-	}
-	return a.relay.policy.Revision(), nil
-}
 
 func stateUnavailable(err error) error {
 	return &admin.Error{Status: http.StatusServiceUnavailable, Code: "state_unavailable", Message: "the relay's database failed: " + err.Error(), Hint: "see the relay's log"}

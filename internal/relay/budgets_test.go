@@ -69,7 +69,7 @@ engineers principal corp/alice concurrent 0 of 3 enforce
 engineers group corp/ml-eng tokens 220 of 9000 enforce
 engineers grant  requests 2 of 50 warn`
 	for _, resource := range []string{"", "phi3"} {
-		list, err := mine.Budgets(within(t), admin.BudgetQuestion{Resource: resource})
+		list, err := mine.Budgets(within(t), admin.OwnBudgets{Resource: resource})
 		must(t, err)
 		if got := budgetLines(list); got != want || list.Revision != s.relay.policy.Revision() {
 			t.Errorf("of %q:\n%s\nwant\n%s", resource, got, want)
@@ -80,12 +80,12 @@ engineers grant  requests 2 of 50 warn`
 		}
 	}
 	for _, resource := range []string{"secret", "nowhere"} { // what others are granted looks like what is not there
-		if list, err := mine.Budgets(within(t), admin.BudgetQuestion{Resource: resource}); err != nil || len(list.Budgets) > 0 {
+		if list, err := mine.Budgets(within(t), admin.OwnBudgets{Resource: resource}); err != nil || len(list.Budgets) > 0 {
 			t.Errorf("of %s: %+v, %v", resource, list, err)
 		}
 	}
 	stranger := api(t, s.user(map[string]any{"sub": "eve", "groups": []string{"guests"}}).open(tunnel.Interactive))
-	if list, err := stranger.Budgets(within(t), admin.BudgetQuestion{}); err != nil || len(list.Budgets) > 0 {
+	if list, err := stranger.Budgets(within(t), admin.OwnBudgets{}); err != nil || len(list.Budgets) > 0 {
 		t.Errorf("a stranger sees %+v, %v", list, err)
 	}
 }
@@ -96,7 +96,7 @@ func TestAdministratorsSeeAndResetBudgetsAndItIsRecorded(t *testing.T) {
 	root := api(t, s.user(map[string]any{"sub": "root", "groups": []string{}}).open(tunnel.Interactive))
 	s.useSome(alice)
 	for name, ask := range map[string]func(admin.BudgetQuestion) (admin.BudgetList, error){
-		"a session": func(q admin.BudgetQuestion) (admin.BudgetList, error) { return root.Budgets(within(t), q) },
+		"a session": func(q admin.BudgetQuestion) (admin.BudgetList, error) { return root.AdminBudgets(within(t), q) },
 		"root":      func(q admin.BudgetQuestion) (admin.BudgetList, error) { return s.admin.AdminBudgets(within(t), q) },
 	} {
 		for want, q := range map[string]admin.BudgetQuestion{
@@ -128,12 +128,12 @@ func TestAdministratorsSeeAndResetBudgetsAndItIsRecorded(t *testing.T) {
 	if got := budgetLines(list); got != "engineers principal corp/alice tokens 0 of 5000 enforce" {
 		t.Errorf("after the reset:\n%s", got)
 	}
-	left, err := api(t, alice).Budgets(within(t), admin.BudgetQuestion{})
+	left, err := api(t, alice).Budgets(within(t), admin.OwnBudgets{})
 	must(t, err)
 	if left.Budgets[0].Used != 0 || left.Budgets[2].Used != 110 || left.Budgets[3].Used != 1 {
 		t.Errorf("what is shared went with it, or nothing went:\n%s", budgetLines(left))
 	}
-	if list, err := s.admin.AdminResetBudgets(within(t), admin.BudgetReset{Who: "group:corp/ml-eng", Grant: "engineers"}); err != nil || list.Budgets[0].Used != 0 || len(list.Budgets) != 1 {
+	if list, err := s.admin.ResetBudgets(within(t), admin.BudgetReset{Who: "group:corp/ml-eng", Grant: "engineers"}); err != nil || list.Budgets[0].Used != 0 || len(list.Budgets) != 1 {
 		t.Errorf("the group's: %+v, %v", list, err)
 	}
 	for code, q := range map[string]admin.BudgetReset{
@@ -176,24 +176,24 @@ func TestBudgetsOfOthersAreRefusedAndThatIsRecorded(t *testing.T) {
 	alice := s.user(nil).open(tunnel.Interactive)
 	mine := api(t, alice)
 	s.useSome(alice)
-	_, other := mine.Budgets(within(t), admin.BudgetQuestion{Who: "corp/bob"})
-	_, grant := mine.Budgets(within(t), admin.BudgetQuestion{Grant: "engineers"})
-	_, none := mine.Budgets(within(t), admin.BudgetQuestion{Grant: "none"})
+	_, other := mine.AdminBudgets(within(t), admin.BudgetQuestion{Who: "corp/bob"})
+	_, grant := mine.AdminBudgets(within(t), admin.BudgetQuestion{Grant: "engineers"})
+	_, none := mine.AdminBudgets(within(t), admin.BudgetQuestion{Grant: "none"})
 	_, reset := mine.ResetBudgets(within(t), admin.BudgetReset{Who: "corp/alice", Grant: "engineers"})
 	_, resetNone := mine.ResetBudgets(within(t), admin.BudgetReset{Who: "corp/alice", Grant: "none"})
 	for i, err := range []error{other, grant, none, reset, resetNone} {
-		if refusalOf(err) != "forbidden" {
+		if refusalOf(err) != "verb_not_granted" {
 			t.Errorf("%d: %v", i, err)
 		}
 	}
-	list, err := mine.Budgets(within(t), admin.BudgetQuestion{})
+	list, err := mine.Budgets(within(t), admin.OwnBudgets{})
 	must(t, err)
 	if list.Budgets[0].Used != 110 {
 		t.Errorf("a refused reset did something:\n%s", budgetLines(list))
 	}
 	for _, verb := range []string{"iap:budgets.show", "iap:budgets.reset"} {
 		e := s.awaitEvent("the refusal", func(e audit.Event) bool { return e.Kind == audit.KindAdmin && e.Action == verb })
-		if e.Decision != audit.Deny || e.Reason != "forbidden" || e.Principal != "corp/alice" {
+		if e.Decision != audit.Deny || e.Reason != "verb_not_granted" || e.Principal != "corp/alice" {
 			t.Errorf("%+v", e)
 		}
 	}
@@ -216,12 +216,12 @@ decision := {"allow": false, "reason": "no_grant"} if input.principal.subject !=
 	s.startAs("ollama", up.URL)
 	alice := s.user(nil).open(tunnel.Interactive)
 	s.useSome(alice)
-	list, err := api(t, alice).Budgets(within(t), admin.BudgetQuestion{})
+	list, err := api(t, alice).Budgets(within(t), admin.OwnBudgets{})
 	must(t, err)
 	if got := budgetLines(list); got != "own principal corp/alice tokens 110 of 777 enforce" {
 		t.Errorf("got\n%s", got)
 	}
-	list, err = s.admin.AdminResetBudgets(within(t), admin.BudgetReset{Who: "corp/alice", Grant: "own"})
+	list, err = s.admin.ResetBudgets(within(t), admin.BudgetReset{Who: "corp/alice", Grant: "own"})
 	must(t, err)
 	if got := budgetLines(list); got != "own principal corp/alice tokens 0 of 777 enforce" {
 		t.Errorf("after the reset\n%s", got)

@@ -39,7 +39,9 @@
 //
 // Its own API:
 //
-//	api.go, adminsocket.go, peeruid.go   for principals on a stream, for root on a unix socket, and who is at the other end
+//	api.go, adminapi.go, notbuilt.go     what a principal has done, and what administrators have; what is to come
+//	admingate.go                         who may use which verb, and the record of it
+//	adminsocket.go, peeruid.go           the same for root on a unix socket, and who is at the other end
 //	keysapi.go, explain.go, stepup.go    its parts: making keys; why the policy decides so; what a fresh login would change
 //
 // Everything that is denied is denied here or in the guard, never in the

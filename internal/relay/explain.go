@@ -14,37 +14,43 @@ import (
 	"iap/tunnel"
 )
 
-// Explain says how the policy decides a question and why. About others only
-// administrators may ask, and that they did is recorded.
+// Explain says how the policy decides a question about the caller, and why.
 func (a *userAPI) Explain(ctx context.Context, q admin.Question) (admin.Answer, error) {
+	if q.Who != nil {
+		return admin.Answer{}, badRequest("who: this call is about yourself; others are asked about at /v1/admin/policy/explain")
+	}
+	return a.relay.answer(ctx, a.session.identity(), q, false)
+}
+
+// AdminExplain says it of somebody else.
+func (a *adminAPI) AdminExplain(ctx context.Context, q admin.Question) (admin.Answer, error) {
+	if q.Who == nil {
+		return admin.Answer{}, badRequest("who: say about whom")
+	}
+	who, err := a.relay.subjectOf(*q.Who)
+	if err != nil {
+		return admin.Answer{}, err
+	}
+	return a.relay.answer(ctx, who, q, true)
+}
+
+// answer checks a question and decides it. An explanation is evaluated anew each
+// time, where decisions wait for their turn: one at a time, and not for everybody
+// at once.
+func (r *Relay) answer(ctx context.Context, who *identity, q admin.Question, isAdmin bool) (admin.Answer, error) {
 	if q.Action != "" && !policy.IsAction(q.Action) {
 		return admin.Answer{}, badRequest(fmt.Sprintf("action: %q is not one of %v", q.Action, policy.Actions()))
 	}
 	if q.Via != "" && !slices.Contains([]string{policy.ViaTunnel, policy.ViaBearer, policy.ViaKey}, q.Via) {
 		return admin.Answer{}, badRequest(fmt.Sprintf("via: %q is not one of tunnel, bearer, key", q.Via))
 	}
-	who, isAdmin := a.session.identity(), a.relay.policy.IsAdmin(a.session.identity().policy)
-	if q.Who != nil {
-		if !isAdmin {
-			return admin.Answer{}, &admin.Error{Status: http.StatusForbidden, Code: "forbidden", Message: "only administrators may ask about others", Hint: "iapctl policy explain me RESOURCE ACTION"}
-		}
-		var err error
-		if who, err = a.relay.subjectOf(*q.Who); err != nil {
-			return admin.Answer{}, err
-		}
-		if a.did(ctx, "iap:policy.explain", who.policy.ID(), nil) != nil {
-			return admin.Answer{}, auditUnavailable()
-		}
-	}
-	// An explanation is evaluated anew each time, where decisions wait for their
-	// turn: one at a time, and not for everybody at once.
 	select {
-	case a.relay.explaining <- struct{}{}:
-		defer func() { <-a.relay.explaining }()
+	case r.explaining <- struct{}{}:
+		defer func() { <-r.explaining }()
 	default:
 		return admin.Answer{}, &admin.Error{Status: http.StatusTooManyRequests, Code: tunnel.CodeOverloaded.String(), Message: "the relay is explaining something to somebody else", Hint: "try again in a moment"}
 	}
-	return a.relay.explain(ctx, who, q, isAdmin), nil
+	return r.explain(ctx, who, q, isAdmin), nil
 }
 
 // explain decides a question and says how each grant that names the principal

@@ -223,22 +223,10 @@ func (a *userAPI) Keys(context.Context) ([]admin.Key, error) {
 	return a.relay.keyInfos(func(k *programKey) bool { return k.Owner == mine }), nil
 }
 
-// AllKeys lists everybody's, for administrators.
-func (a *userAPI) AllKeys(context.Context) ([]admin.Key, error) {
-	if !a.relay.policy.IsAdmin(a.session.identity().policy) {
-		return nil, &admin.Error{Status: http.StatusForbidden, Code: "forbidden", Message: "only administrators see the keys of others", Hint: "iapctl keys ls"}
-	}
-	return a.relay.keyInfos(func(*programKey) bool { return true }), nil
-}
-
-// RevokeKey ends a key of the caller's by its name or id; an administrator ends
-// anybody's by its id.
+// RevokeKey ends a key of the caller's by its name or id.
 func (a *userAPI) RevokeKey(ctx context.Context, which string) (admin.Key, error) {
 	r, id := a.relay, a.session.identity()
 	found := r.keys.of(func(k *programKey) bool { return k.Owner == id.id() && (k.ID == which || k.Name == which) })
-	if len(found) == 0 && r.policy.IsAdmin(id.policy) {
-		found = r.keys.of(func(k *programKey) bool { return k.ID == which })
-	}
 	if len(found) == 0 {
 		return admin.Key{}, unknownKey(which, "iapctl keys ls")
 	}
@@ -254,23 +242,18 @@ func (a *userAPI) RevokeKey(ctx context.Context, which string) (admin.Key, error
 	return r.keyInfo(found[len(found)-1]), nil
 }
 
-func (a *operatorAPI) AdminKeys(context.Context) ([]admin.Key, error) {
+// AdminKeys lists everybody's keys.
+func (a *adminAPI) AdminKeys(context.Context) ([]admin.Key, error) {
 	return a.relay.keyInfos(func(*programKey) bool { return true }), nil
 }
 
-func (a *operatorAPI) AdminRevokeKey(ctx context.Context, id string) error {
-	found := a.relay.keys.of(func(k *programKey) bool { return k.ID == id })
+// AdminRevokeKey ends anybody's key, by its id.
+func (a *adminAPI) AdminRevokeKey(ctx context.Context, q admin.ByID) (admin.Done, error) {
+	found := a.relay.keys.of(func(k *programKey) bool { return k.ID == q.ID })
 	if len(found) == 0 {
-		return unknownKey(id, "iap-relay admin keys ls")
+		return admin.Done{}, unknownKey(q.ID, "iapctl keys ls --all")
 	}
-	err := a.relay.endKey(ctx, found[0])
-	if recordErr := a.did(ctx, "iap:keys.revoke", id+" of "+found[0].Owner); recordErr != nil {
-		a.relay.log.Error("record admin act", "error", recordErr)
-	}
-	if err != nil {
-		return stateUnavailable(err)
-	}
-	return nil
+	return admin.Done{}, stateFailed(a.relay.endKey(ctx, found[0]))
 }
 
 func unknownKey(which, hint string) error {

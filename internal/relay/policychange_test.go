@@ -258,7 +258,7 @@ func TestRefreshedTokenWithoutTheGroupEndsWhatTheGroupAllowed(t *testing.T) {
 
 func TestRevokedPrincipalIsCutAndStaysOutUntilRestored(t *testing.T) {
 	r := startRunning(t)
-	must(t, r.s.admin.RevokePrincipal(within(t), "corp/alice"))
+	must(t, r.s.admin.RevokePrincipal(within(t), "corp/alice", ""))
 	r.alice.cut(t, tunnel.CodeRevoked)
 	await(t, r.alice.session.Done(), "alice's session ends")
 	r.whole(t, r.bob)
@@ -277,14 +277,14 @@ func TestRevokedPrincipalIsCutAndStaysOutUntilRestored(t *testing.T) {
 	must(t, r.s.end())
 	r.s.start()
 	refused("after a restart")
-	must(t, r.s.admin.RestorePrincipal(within(t), "corp/alice"))
+	must(t, r.s.admin.RestorePrincipal(within(t), "corp/alice", ""))
 	r.s.user(nil).open(tunnel.Interactive)
 	for _, id := range []string{"alice", "nobody/alice", "corp/"} {
-		if err := r.s.admin.RevokePrincipal(within(t), id); err == nil {
+		if err := r.s.admin.RevokePrincipal(within(t), id, ""); err == nil {
 			t.Errorf("%q was revoked", id)
 		}
 	}
-	if err := r.s.admin.RestorePrincipal(within(t), "corp/bob"); err == nil {
+	if err := r.s.admin.RestorePrincipal(within(t), "corp/bob", ""); err == nil {
 		t.Error("who was not revoked was restored")
 	}
 }

@@ -57,6 +57,7 @@ type Relay struct {
 	line       line
 	subjects   *subjects
 	explaining chan struct{} // one place
+	reads      recentReads   // of administrators
 	joins      attempts      // failed tries to join, by source
 	logins     attempts      // sessions opened, by principal
 	handshakes *handshakes

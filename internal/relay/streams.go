@@ -36,7 +36,7 @@ func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, 
 	}
 	defer r.sessions.closeStream(who, class)
 	if h.Service == "api" {
-		r.serveHTTP(s, st, admin.UserHandler(&userAPI{r, s}))
+		r.serveHTTP(s, st, admin.UserHandler(&userAPI{r, s}, &adminAPI{relay: r, caller: who}, &adminGate{r, s}))
 		return
 	}
 	if h.Service != "" {

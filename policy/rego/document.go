@@ -2,16 +2,11 @@ package rego
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	"iap/policy"
 )
-
-// maxClockSkew is how far ahead of our clock a provider's may run. A login
-// later than that is not believed: it would never grow too old.
-const maxClockSkew = 5 * time.Minute
 
 // question is an input in the form in which it is hashed and evaluated: what
 // the policy reads and nothing else. Two inputs with equal questions get equal
@@ -24,18 +19,9 @@ type question struct {
 
 func newQuestion(in policy.Input) question {
 	q := question{Input: in}
-	p := in.Principal
-	if p.MFA {
-		switch p.MFASource {
-		case policy.MFASourceAMR, policy.MFASourceACR, policy.MFASourceACRS:
-			q.mfaHeld, q.mfaAsserted = true, true
-		case policy.MFASourceIssuerPolicy:
-			// The provider asks people for a second factor; a program has none.
-			q.mfaHeld = !p.Workload
-		}
-	}
-	if p.AuthTime.After(time.Unix(0, 0)) && !p.AuthTime.After(in.Now.Add(maxClockSkew)) {
-		q.authTime = p.AuthTime.UnixNano()
+	q.mfaHeld, q.mfaAsserted = in.Principal.SecondFactor()
+	if at, known := in.Principal.LoggedIn(in.Now); known {
+		q.authTime = at.UnixNano()
 	}
 	return q
 }

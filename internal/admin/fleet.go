@@ -1,0 +1,65 @@
+package admin
+
+import (
+	"context"
+	"net/url"
+	"time"
+)
+
+// JoinToken is a join token as a list shows it: without its secret.
+type JoinToken struct {
+	ID        string         `json:"id"`
+	Name      string         `json:"name"` // of the agent, for people
+	Resources []JoinResource `json:"resources"`
+	Share     bool           `json:"share,omitempty"`
+	Expires   time.Time      `json:"expires"`
+	UsedBy    string         `json:"used_by,omitempty"` // id of the agent that enrolled with it
+}
+
+// ResourceStates answers GET /v1/admin/resources.
+type ResourceStates struct {
+	Resources []ResourceState `json:"resources"`
+}
+
+// ResourceState is a resource as an administrator sees it.
+type ResourceState struct {
+	Name   string            `json:"name"`
+	Kind   string            `json:"kind"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Server string            `json:"server,omitempty"` // model server behind it
+	Online bool              `json:"online"`
+	Agents int               `json:"agents"` // that serve it now
+	Models []string          `json:"models,omitempty"`
+}
+
+// Agents lists the enrolled agents.
+func (c *Client) Agents(ctx context.Context) ([]Agent, error) {
+	return get[[]Agent](ctx, c, "/v1/admin/agents")
+}
+
+// JoinTokens lists the join tokens that were made and not yet forgotten.
+func (c *Client) JoinTokens(ctx context.Context) ([]JoinToken, error) {
+	return get[[]JoinToken](ctx, c, "/v1/admin/agents/tokens")
+}
+
+// CreateJoinToken makes a single-use join token.
+func (c *Client) CreateJoinToken(ctx context.Context, t NewJoinToken) (JoinTokenCreated, error) {
+	return post[JoinTokenCreated](ctx, c, "/v1/admin/agents/tokens", t)
+}
+
+// RevokeJoinToken makes an unused join token worthless.
+func (c *Client) RevokeJoinToken(ctx context.Context, id string) error {
+	_, err := post[Done](ctx, c, "/v1/admin/agents/tokens/"+url.PathEscape(id)+"/revoke", nil)
+	return err
+}
+
+// RevokeAgent refuses the agent's key from now on and cuts its sessions.
+func (c *Client) RevokeAgent(ctx context.Context, id string) error {
+	_, err := post[Done](ctx, c, "/v1/admin/agents/"+url.PathEscape(id)+"/revoke", nil)
+	return err
+}
+
+// AdminResources lists every resource.
+func (c *Client) AdminResources(ctx context.Context) (ResourceStates, error) {
+	return get[ResourceStates](ctx, c, "/v1/admin/resources")
+}

@@ -42,6 +42,7 @@ const (
 	CodeRelayUntrusted      Code = 31 // the relay could not prove who it is
 	CodeNameMismatch        Code = 32 // the relay does not answer to the name that was dialled
 	CodeQueueFull           Code = 33 // the agent's queue for the resource is full, or the wait in it was too long
+	CodeDraining            Code = 34 // the agent is stopping and takes no new requests
 )
 
 // codeTexts is indexed by Code and never written to.
@@ -80,6 +81,7 @@ var codeTexts = [...]string{
 	CodeRelayUntrusted:      "relay_untrusted",
 	CodeNameMismatch:        "name_mismatch",
 	CodeQueueFull:           "queue_full",
+	CodeDraining:            "draining",
 }
 
 // String gives the stable text of c; a number that this version does not know reads code_N.

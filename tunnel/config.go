@@ -82,6 +82,7 @@ type Announcement struct {
 	Models   []string          `json:"models,omitempty"`  // as the server names them
 	Aliases  map[string]string `json:"aliases,omitempty"` // other names for models: name → model
 	Healthy  bool              `json:"healthy"`
+	Reason   string            `json:"reason,omitzero"`   // why not, in a word
 	Capacity int               `json:"capacity,omitzero"` // generations at once; 0: the agent sets no bound
 	Labels   map[string]string `json:"labels,omitempty"`
 }
@@ -109,6 +110,9 @@ type ServerConfig struct {
 	// OnAnnounce takes an agent's list, before Announced shows it. It may run before Accept returned, never twice at once
 	// for one session, and must not block for long.
 	OnAnnounce func(s *Session, list []Announcement) error
+	// OnLoad takes what an agent says it works on. It runs on the control stream's reader and must not block. Nil passes
+	// over it.
+	OnLoad func(s *Session, list []Load)
 
 	// MaxStreams caps the peer's open streams on a session: 1,024 interactive, 128 bulk by default. Beyond it
 	// streams are reset with CodeTooManyStreams. A stream counts until its handler returned.

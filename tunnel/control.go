@@ -23,6 +23,7 @@ type controlMessage struct {
 	Signature []byte         `json:"signature,omitzero"`
 	Expires   time.Time      `json:"expires,omitzero"`
 	Resources []Announcement `json:"resources,omitempty"`
+	Loads     []Load         `json:"loads,omitempty"`
 }
 
 // The types of control messages.
@@ -31,6 +32,7 @@ const (
 	msgRefreshed = "refreshed"
 	msgAnnounce  = "announce"
 	msgAnnounced = "announced"
+	msgLoad      = "load"
 	msgGoAway    = "goaway"
 	msgPing      = "ping"
 	msgPong      = "pong"
@@ -234,6 +236,8 @@ func (s *Session) receive(m controlMessage) error {
 		}
 	case msgWithdraw:
 		return s.receiveWithdrawal(m)
+	case msgLoad:
+		return s.takeLoad(m)
 	case msgRefresh, msgAnnounce:
 		return s.receiveRequest(m)
 	}

@@ -57,6 +57,7 @@
 //	withdraw   code                     user → relay: the right to this session is gone: end what runs, then the session
 //	announce   id, resources            agent → relay: all it offers, replacing what was said before
 //	announced  id | code, text          relay → agent
+//	load       loads                    agent → relay: what runs and what waits on each resource; no answer
 //	goaway     text                     either: open no more streams here
 //	ping, pong id                       either: a sign of life, after 5 s of silence in use, 60 s else
 //	notice     kind, text               relay → client: for a person or the log
@@ -73,6 +74,11 @@
 // every other field in the order of the struct, texts with a length of four bytes, numbers in eight, an absent Local as 0.
 // The key is HKDF-SHA256 of the X25519 secret of both ephemeral keys, salted with the transcript hash, for
 // "iap-stream-mac-v1". A number seen before, or 16,384 behind the newest, is a replay (RFC 4303, section 3.4.3).
+//
+// A Reply that refuses a request may say that nothing of it has left for the upstream (NotSent). That claim alone is
+// sealed, by an HMAC-SHA256 under the same key over the label "iap-reply-v1", the sender's role, the stream's id, the Seq
+// of the header that it answers, OK and NotSent as one byte each, and the other fields in the order of the struct. Whoever
+// reads it without a seal that holds reads that the request may have been sent.
 //
 // # Versions
 //

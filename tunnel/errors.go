@@ -10,6 +10,17 @@ import (
 // ErrSessionLost is what every error of a dead session is: errors.Is(err, ErrSessionLost).
 var ErrSessionLost = errors.New("session lost")
 
+// ErrNotSent is what an error of Open and WriteHeader is if it came before any byte of the header left: the peer cannot
+// have acted on it. Of every other error it is unknown.
+var ErrNotSent = errors.New("nothing was sent")
+
+// notSentError makes err an ErrNotSent.
+type notSentError struct{ err error }
+
+func (e *notSentError) Error() string        { return e.err.Error() }
+func (e *notSentError) Unwrap() error        { return e.err }
+func (e *notSentError) Is(target error) bool { return target == ErrNotSent }
+
 // An AbortError is what Read and Write of a stream return after either side aborted it.
 type AbortError struct {
 	Code   Code

@@ -38,4 +38,9 @@ type Reply struct {
 	Code         string `json:"code,omitzero"`
 	Message      string `json:"message,omitzero"`
 	RetryAfterMS int64  `json:"retry_after_ms,omitzero"`
+	// NotSent says of a refusal that no byte of the request has left for the upstream, so that it may be tried
+	// elsewhere. It is sealed: on a session with an agent a claim whose MAC does not hold reads as false, and so it
+	// does on every other session. A reply that does not say so, or none, means that the request may have been sent.
+	NotSent bool   `json:"not_sent,omitzero"`
+	MAC     []byte `json:"mac,omitzero"` // set by the session
 }

@@ -82,6 +82,40 @@ func appendCanonical(b []byte, h *Header, sender Role, stream uint32) []byte {
 	return appendField(b, h.Local.Listen)
 }
 
+// signReply vouches for a reply's NotSent: it answers the header with the number seq on the stream, and nothing else.
+func (s *seal) signReply(r *Reply, stream uint32, seq uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.MAC = s.replySumLocked(r, s.local, stream, seq)
+}
+
+func (s *seal) verifyReply(r *Reply, stream uint32, seq uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return hmac.Equal(r.MAC, s.replySumLocked(r, s.remote, stream, seq))
+}
+
+func (s *seal) replySumLocked(r *Reply, sender Role, stream uint32, seq uint64) []byte {
+	b := appendField(s.buf[:0], "iap-reply-v1")
+	b = appendField(b, string(sender))
+	b = binary.BigEndian.AppendUint32(b, stream)
+	b = binary.BigEndian.AppendUint64(b, seq)
+	b = append(b, truth(r.OK), truth(r.NotSent))
+	b = appendField(b, r.Code)
+	b = appendField(b, r.Message)
+	s.buf = binary.BigEndian.AppendUint64(b, uint64(r.RetryAfterMS))
+	s.mac.Reset()
+	s.mac.Write(s.buf)
+	return s.mac.Sum(nil)
+}
+
+func truth(yes bool) byte {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
 func appendField[T ~string | ~[]byte](b []byte, field T) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(field)))
 	return append(b, field...)

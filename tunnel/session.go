@@ -265,7 +265,21 @@ func (s *Session) opened() {
 
 // Open begins a stream: h and payload leave in one write, and nothing waits for the answer. It waits, as long as ctx
 // allows, only while too many opens are unacknowledged. At the peer's cap it fails with CodeTooManyStreams.
+// An error that is ErrNotSent came before anything of h left.
 func (s *Session) Open(ctx context.Context, h Header, payload []byte) (*Stream, error) {
+	st, err := s.openFree(ctx)
+	if err != nil {
+		return nil, &notSentError{err}
+	}
+	if err := st.WriteHeader(h, payload); err != nil {
+		st.Abort(CodeCanceled)
+		return nil, fmt.Errorf("open stream: %w", err)
+	}
+	return st, nil
+}
+
+// openFree opens a stream as soon as the peer has room for one.
+func (s *Session) openFree(ctx context.Context) (*Stream, error) {
 	if s.dismissed.Load() {
 		return nil, fmt.Errorf("open stream: %w", &AbortError{Code: CodeRelayShutdown})
 	}
@@ -279,15 +293,7 @@ func (s *Session) Open(ctx context.Context, h Header, payload []byte) (*Stream, 
 	case <-ctx.Done():
 		return nil, fmt.Errorf("open stream: %w", ctx.Err())
 	}
-	st, err := s.openMux()
-	if err != nil {
-		return nil, err
-	}
-	if err := st.WriteHeader(h, payload); err != nil {
-		st.Abort(CodeCanceled)
-		return nil, fmt.Errorf("open stream: %w", err)
-	}
-	return st, nil
+	return s.openMux()
 }
 
 func (s *Session) openMux() (*Stream, error) {

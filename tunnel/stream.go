@@ -61,7 +61,8 @@ type Stream struct {
 	limited bool // LimitHead; owned by the one who reads
 	budget  int  // what Reader may still take in; owned by the one who reads
 
-	lastIn uint64 // number of the last sealed header; owned by the one who reads headers
+	lastIn  uint64        // number of the last sealed header; owned by the one who reads headers, and answers them
+	lastOut atomic.Uint64 // number of the last one that we sealed
 }
 
 // ID is the stream's number on its session. The opener's side decides whether it is odd.

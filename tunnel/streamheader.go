@@ -64,17 +64,25 @@ var ErrHeadTooLong = errors.New("the head of the message is too long")
 func (st *Stream) LimitHead(n int) { st.limited, st.budget = n > 0, n }
 
 // WriteHeader sends h and payload in one write. On a session with an agent it numbers and seals h. One goroutine at a
-// time writes headers to a stream.
+// time writes headers to a stream. An error that is ErrNotSent came before anything left.
 func (st *Stream) WriteHeader(h Header, payload []byte) error {
+	if err := st.writable(); err != nil {
+		return &notSentError{err}
+	}
 	h.Seq, h.MAC = 0, nil
 	if s := st.session.seal; s != nil {
 		s.sign(&h, st.id)
+		st.lastOut.Store(h.Seq)
 	}
 	return st.writeMessage(h, payload)
 }
 
-// WriteReply sends r and payload in one write.
+// WriteReply sends r and payload in one write. It answers the header read last.
 func (st *Stream) WriteReply(r Reply, payload []byte) error {
+	r.MAC = nil
+	if s := st.session.seal; s != nil && r.NotSent {
+		s.signReply(&r, st.id, st.lastIn)
+	}
 	return st.writeMessage(r, payload)
 }
 
@@ -120,10 +128,14 @@ func (st *Stream) ReadHeader(ctx context.Context) (Header, error) {
 	return h, nil
 }
 
-// ReadReply reads the answer to a header.
+// ReadReply reads the answer to the header written last.
 func (st *Stream) ReadReply(ctx context.Context) (Reply, error) {
 	var r Reply
-	return r, st.readMessage(ctx, &r)
+	err := st.readMessage(ctx, &r)
+	s := st.session.seal
+	r.NotSent = r.NotSent && !r.OK && s != nil && s.verifyReply(&r, st.id, st.lastOut.Load())
+	r.MAC = nil
+	return r, err
 }
 
 func (st *Stream) readMessage(ctx context.Context, v any) error {

@@ -39,6 +39,7 @@ var layers = []struct {
 	{"internal/config", nil, "everybody reads configuration: it can know nobody"},
 	{"internal/state", nil, "a store knows nothing of what it stores"},
 	{"internal/limit", []string{"internal/state"}, "counting knows amounts and windows: whose they are and what they buy is others' business"},
+	{"internal/usage", []string{"internal/state"}, "statistics know names and sums: who may see them is others' business"},
 	{"internal/audit", nil, "a log knows nothing of who writes it"},
 	{"internal/replay", []string{"internal/audit", "policy"}, "it decides on what the log says and on nothing a relay knows"},
 	{"internal/version", nil, "everybody tells the version"},

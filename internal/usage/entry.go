@@ -1,0 +1,131 @@
+package usage
+
+import (
+	"strings"
+	"time"
+)
+
+// Words in the place of names.
+const (
+	Other   = "(other)"   // what found no place of its own
+	Refused = "(refused)" // the model of a request that was denied: it may be any text
+	Unknown = "(unknown)" // the model of a request that was allowed, if the server does not have it
+	None    = "(none)"    // no model, no group, no grant
+)
+
+const (
+	maxName   = 256 // bytes of a name; longer ones are cut
+	maxGroups = 32  // groups of one principal that its requests count under
+)
+
+// Outcome is how a request ended.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Completed Outcome = iota
+	Failed            // an error of the model server, of an agent or of ours
+	Cancelled         // the caller left
+	Denied            // it never went anywhere
+)
+
+// Entry is one request.
+type Entry struct {
+	Time      time.Time // zero, to come, or more than a few minutes ago: now
+	Principal string    // issuer/subject
+	Groups    []string  // without the issuer; read, not kept
+	Resource  string
+	Model     string
+	Action    string
+	Grant     string
+	Outcome   Outcome
+	TokensIn  int64
+	TokensOut int64
+	TTFT      time.Duration // 0: no token came
+	Duration  time.Duration
+}
+
+// Counts are sums over requests.
+type Counts struct {
+	Requests  int64 // that were allowed and have ended
+	Denied    int64 // that were not; not among Requests
+	Errors    int64 // of Requests
+	Cancelled int64 // of Requests
+	TokensIn  int64
+	TokensOut int64
+	Duration  time.Duration // of Requests, all together
+	First     Histogram     // times to the first token
+}
+
+func (c *Counts) count(e *Entry) {
+	if e.Outcome == Denied {
+		c.Denied++
+		return
+	}
+	c.Requests++
+	switch e.Outcome {
+	case Failed:
+		c.Errors++
+	case Cancelled:
+		c.Cancelled++
+	}
+	c.TokensIn += max(e.TokensIn, 0)
+	c.TokensOut += max(e.TokensOut, 0)
+	c.Duration += max(e.Duration, 0).Truncate(time.Microsecond) // as it is kept
+	if e.TTFT > 0 {
+		c.First.observe(e.TTFT)
+	}
+}
+
+// Add adds other to c.
+func (c *Counts) Add(other *Counts) {
+	c.Requests += other.Requests
+	c.Denied += other.Denied
+	c.Errors += other.Errors
+	c.Cancelled += other.Cancelled
+	c.TokensIn += other.TokensIn
+	c.TokensOut += other.TokensOut
+	c.Duration += other.Duration
+	for i, n := range other.First {
+		c.First[i] += n
+	}
+}
+
+// series is what counts are kept apart by.
+type series struct {
+	principal string
+	groups    string // joined by groupBreak
+	resource  string
+	model     string
+	action    string
+	grant     string
+}
+
+// groupBreak stands between the groups of a series: no name has it.
+const groupBreak = "\n"
+
+// name makes a text fit to be kept: short, valid, on one line, and never empty.
+func name(text string) string {
+	if text == "" {
+		return None
+	}
+	if len(text) > maxName {
+		text = text[:maxName]
+	}
+	if strings.Contains(text, groupBreak) {
+		text = strings.ReplaceAll(text, groupBreak, " ")
+	}
+	return strings.ToValidUTF8(text, "?")
+}
+
+// joinGroups makes one text of the groups that count.
+func joinGroups(groups []string) string {
+	var text strings.Builder
+	for i, group := range groups[:min(len(groups), maxGroups)] {
+		if i > 0 {
+			text.WriteString(groupBreak)
+		}
+		text.WriteString(name(group))
+	}
+	return text.String()
+}

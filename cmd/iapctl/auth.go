@@ -37,7 +37,7 @@ The token is a secret: whoever has it may use the front door as you.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.authToken(cmd.Context()) },
 	}
-	return group("auth COMMAND", "Look at the login itself", "Look at the login of this profile.", status, token)
+	return group("auth COMMAND", "Look at the login itself", "Look at the login of this profile.", status, token, a.fetchCommand())
 }
 
 func (a *app) authStatus(ctx context.Context) error {

@@ -45,13 +45,13 @@ func (r *relying) authorizeDevice(ctx context.Context) (*oauth2.DeviceAuthRespon
 	auth, err := r.config.DeviceAuth(request, options...)
 	if err != nil {
 		a := answerOf(err)
-		if a != nil && (a.blockedMethod() || a.code == "access_denied" || a.code == "invalid_grant") {
+		if a != nil && !a.temporary() && (a.blockedMethod() || a.code == "access_denied" || a.code == "invalid_grant") {
 			return nil, methodBlocked(a) // nobody has been asked yet: it is the method that is refused
 		}
 		return nil, grantFailed(ctx, err)
 	}
 	if auth.DeviceCode == "" || auth.UserCode == "" || auth.VerificationURI == "" {
-		return nil, &LoginError{Code: CodeProviderMisbehaves, Public: "the identity provider sent no complete device code"}
+		return nil, &LoginError{Code: CodeProviderMisbehaves, Public: "the identity provider sent no complete device code", Hint: "try again, or: iapctl login --browser"}
 	}
 	auth.Expiry = deviceExpiry(auth.Expiry, time.Now())
 	return auth, nil
@@ -114,7 +114,7 @@ func (r *relying) poll(ctx context.Context, auth *oauth2.DeviceAuthResponse) (*o
 			return nil, ended
 		}
 		switch a := answerOf(err); {
-		case a == nil && !errors.Is(err, errRedirect), a != nil && a.temporary():
+		case a == nil && !errors.Is(err, errRedirect), a != nil && (a.temporary() || a.code == ""):
 			wait = max(interval, min(2*wait, devicePollMax))
 			r.logger().Debug("device login: no answer, asking more slowly", "wait", wait, "error", err)
 		case a != nil && a.code == "authorization_pending":

@@ -135,7 +135,7 @@ func fetch(ctx context.Context, c *http.Client, url string) ([]byte, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("get %s: status %d", url, resp.StatusCode)
+		return nil, fmt.Errorf("get %s: %w", url, &answerError{status: resp.StatusCode})
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {

@@ -24,7 +24,7 @@ const (
 	CodeProviderUnreachable = "provider_unreachable"
 	CodeProviderMisbehaves  = "provider_invalid" // its answers contradict the protocol
 	CodeClientRefused       = "client_refused"   // the provider does not know this client, or wants its secret
-	CodeRefreshRefused      = "refresh_refused"  // the grant is gone: revoked, expired, user disabled
+	CodeRefreshRefused      = "refresh_refused"  // the provider has ended the grant: revoked, expired, user disabled
 	CodeBrowserUnavailable  = "browser_unavailable"
 	CodeTokenUnavailable    = "token_unavailable" // IAP_TOKEN_FILE or IAP_TOKEN_COMMAND gave none
 	CodeStoreFailed         = "store_failed"
@@ -93,7 +93,8 @@ func answerOf(err error) *answerError {
 
 // temporary says that the answer is about the moment, not about the request.
 func (e *answerError) temporary() bool {
-	return e.code == "" && (e.status >= 500 || e.status == http.StatusTooManyRequests || e.status == http.StatusRequestTimeout) ||
+	return e.status >= http.StatusInternalServerError || // whatever code its body has: a gateway may have made it up
+		e.code == "" && (e.status == http.StatusTooManyRequests || e.status == http.StatusRequestTimeout) ||
 		e.code == "temporarily_unavailable" || e.code == "server_error"
 }
 
@@ -141,6 +142,10 @@ func requestFailed(ctx context.Context, err error) *LoginError {
 	if ended := contextEnded(ctx); ended != nil {
 		return ended
 	}
+	var refused *answerError
+	if errors.As(err, &refused) && refused.temporary() {
+		return inTrouble(err)
+	}
 	var transport *url.Error
 	if errors.As(err, &transport) && !errors.Is(err, errRedirect) {
 		return &LoginError{Code: CodeProviderUnreachable, Public: "the identity provider cannot be reached", Hint: "check the network and try again", Err: err}
@@ -156,7 +161,9 @@ func grantFailed(ctx context.Context, err error) *LoginError {
 	case a == nil:
 		return requestFailed(ctx, err)
 	case a.temporary():
-		return &LoginError{Code: CodeProviderUnreachable, Public: "the identity provider is in trouble", Hint: "try again in a moment", Err: a}
+		return inTrouble(a)
+	case a.code == "": // a page of a proxy or of a portal: nobody has said no to the login
+		return &LoginError{Code: CodeProviderMisbehaves, Public: "the identity provider's answer makes no sense", Hint: "check the network and try again", Err: a}
 	case a.code == "access_denied":
 		return &LoginError{Code: CodeLoginDenied, Public: "the login was denied", Err: a}
 	case a.code == "expired_token":
@@ -166,6 +173,10 @@ func grantFailed(ctx context.Context, err error) *LoginError {
 	default:
 		return &LoginError{Code: CodeLoginFailed, Public: "the identity provider refused the login", Err: a}
 	}
+}
+
+func inTrouble(err error) *LoginError {
+	return &LoginError{Code: CodeProviderUnreachable, Public: "the identity provider is in trouble", Hint: "try again in a moment", Err: err}
 }
 
 func loginExpired(err error) *LoginError {

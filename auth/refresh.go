@@ -53,7 +53,7 @@ func refreshFailed(ctx context.Context, err error) *LoginError {
 		"invalid_grant", "unauthorized_client", "access_denied",
 		"interaction_required", "login_required", "consent_required", "invalid_token", "expired_token",
 	}
-	if a := answerOf(err); a != nil && slices.Contains(gone, a.code) {
+	if a := answerOf(err); a != nil && a.status < http.StatusInternalServerError && slices.Contains(gone, a.code) {
 		return &LoginError{Code: CodeRefreshRefused, Public: "the identity provider has ended this login", Hint: "iapctl login", Err: a}
 	}
 	return grantFailed(ctx, err)

@@ -215,7 +215,7 @@ func TestRefreshNeverChangesTheUser(t *testing.T) {
 	store := OpenStore(t.TempDir(), false, nil)
 	p.stored(t, store, time.Now())
 	_, err := NewSource(SourceConfig{Store: store, LockDir: t.TempDir(), Name: "default", Login: p.login()}).Token(t.Context())
-	wantLogin(t, err, CodeLoginRequired)
+	wantLogin(t, err, CodeRefreshRefused)
 }
 
 func TestRefreshKeepsATokenTheProviderDoesNotRotate(t *testing.T) {

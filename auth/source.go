@@ -116,7 +116,7 @@ func (s *Source) renew(ctx context.Context, c Credentials) (string, error) {
 		return "", err
 	}
 	if c.Tokens.Subject != "" && next.Subject != "" && next.Subject != c.Tokens.Subject {
-		return "", loginRequired("the provider answered for another user", nil)
+		return "", &LoginError{Code: CodeRefreshRefused, Public: "the provider answered for another user", Hint: "iapctl login"}
 	}
 	c.Tokens = next.keep(c.Tokens)
 	s.save(ctx, c)

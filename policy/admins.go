@@ -76,9 +76,14 @@ func (e AdminEntry) allows(p Principal) Decision {
 }
 
 func (e AdminEntry) denies(p Principal, reason string) Decision {
-	d := Decision{Reason: reason, Grant: e.Name(), Message: fmt.Sprintf("the entry of admins: on line %d wants %s: run `iapctl login`", e.Line, e.Require)}
+	if reason == ReasonClaimsRequired { // which one is no business of whoever lacks it, and no login adds it
+		return Decision{Reason: reason, Grant: e.Name(), Message: fmt.Sprintf("the entry of admins: on line %d wants a claim that your token does not have", e.Line)}
+	}
+	r := e.Require
+	r.Claims = nil
+	d := Decision{Reason: reason, Grant: e.Name(), Message: fmt.Sprintf("the entry of admins: on line %d wants %s", e.Line, r)}
 	if !p.Workload {
-		r := e.Require
+		d.Message += ": run `iapctl login`"
 		d.StepUp = &StepUp{MFA: r.MFA != MFANotRequired, ACR: strings.Join(r.ACR, " "), MaxAge: r.MaxAuthAge, Binding: r.Binding}
 	}
 	return d

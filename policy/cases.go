@@ -48,6 +48,10 @@ const maxCases = 10_000
 //	    want: allow
 //	    grant: engineers-chat
 //
+// A case about a verb of the administration has it as its action, and no resource:
+//
+//   - {name: the desk ends sessions, who: ann, action: "iap:sessions.kill", want: allow}
+//
 // What is left out is as with most requests: no second factor, a login of which
 // nobody says when it was, binding first-use, a resource of kind model, no media,
 // via tunnel, now. grant, reason and limits are compared where they are given.
@@ -119,7 +123,7 @@ func (p *caseParser) oneCase(n ast.Node) Case {
 		}
 	}
 	for _, key := range []string{"name", "who", "resource", "action", "want"} {
-		if values[key] == nil {
+		if values[key] == nil && !(key == "resource" && isVerbNode(values["action"])) {
 			p.fail(n, "%s: key %q is missing", what, key)
 		}
 	}
@@ -139,6 +143,13 @@ func (p *caseParser) oneCase(n ast.Node) Case {
 	return c
 }
 
+// isVerbNode reports whether a case is about a verb of the administration, which
+// is about no resource.
+func isVerbNode(n ast.Node) bool {
+	text, isText := n.(*ast.StringNode)
+	return isText && IsVerb(text.Value)
+}
+
 func (p *caseParser) input(values map[string]ast.Node, what string) Input {
 	in := Input{Via: ViaTunnel}
 	if v := values["at"]; v != nil {
@@ -156,11 +167,7 @@ func (p *caseParser) input(values map[string]ast.Node, what string) Input {
 		in.Resource = p.resource(v, what+": resource")
 	}
 	if v := values["action"]; v != nil {
-		if in.Action, _ = p.text(v, what+": action"); in.Action != ActionAny && in.Action != ActionUnknown {
-			if _, err := parseAction(in.Action); err != nil {
-				p.fail(v, "%s: %v", what, err)
-			}
-		}
+		in.Action = p.action(v, what)
 	}
 	if v := values["model"]; v != nil {
 		in.Model, _ = p.text(v, what+": model")
@@ -175,6 +182,22 @@ func (p *caseParser) input(values map[string]ast.Node, what string) Input {
 		in.Via = p.oneOf(v, what+": via", ViaTunnel, ViaBearer, ViaKey, ViaLocal)
 	}
 	return in
+}
+
+// action is one of a request, or a verb of the administration.
+func (p *caseParser) action(n ast.Node, what string) string {
+	name, _ := p.text(n, what+": action")
+	parse := parseAction
+	switch {
+	case name == ActionAny || name == ActionUnknown:
+		return name
+	case strings.HasPrefix(name, "iap:"):
+		parse = parseVerb
+	}
+	if _, err := parse(name); err != nil {
+		p.fail(n, "%s: %v", what, err)
+	}
+	return name
 }
 
 // who is a name among the people or a person written out.

@@ -23,7 +23,11 @@
 //	    keys: {max_ttl: 90d}       # optional: programs may use it with a key
 //	    priority: 10               # 0 to 1000
 //	    egress: true               # includes models that send prompts to another host
-//	admins: ["user:corp/8a7f3c", "group:corp/iap-admins"]
+//	admins:
+//	  - "user:corp/8a7f3c"         # every verb of the administration
+//	  - to: ["group:corp/helpdesk"]
+//	    verbs: ["iap:sessions.ls", "iap:sessions.kill"]
+//	    require: {mfa: true}       # optional, as in a grant
 //
 // Of several grants the first in file order that allows decides, with its
 // limits. What no grant allows is denied. Reading is strict: an unknown key, an
@@ -41,7 +45,7 @@
 //
 // any: is for a provider that knows only one's own people. It never names a
 // workload, because a public CI system gives a token to everybody, and it is not
-// accepted under admins.
+// accepted under admins:.
 //
 // ISSUER is the alias of a configured provider. While there is only one, it may
 // be left out. A first segment that equals the alias is then still the alias: with
@@ -77,6 +81,14 @@
 //	claims: {ci/environment: production, ci/event: [push, schedule]}
 //	                     the token has each of these claims of that issuer, with
 //	                     this value or one of the list
+//
+// # Admins
+//
+// What administrators do is a closed list of verbs (Verbs), each an action such as
+// iap:sessions.kill. A selector by itself gives every verb, a mapping those it
+// lists. No wildcard, no grant and no module gives one. A workload is an
+// administrator only where user: names its subject. The first entry that names
+// principal and verb, and whose require: holds, allows.
 //
 // # Limits
 //

@@ -9,6 +9,7 @@ import (
 type Explanation struct {
 	Decision Decision         `json:"decision"`
 	Grants   []ExplainedGrant `json:"grants"`
+	Verb     bool             `json:"verb,omitempty"` // of the administration: the rows are entries of admins:
 }
 
 // ExplainedGrant is one grant's part in it: a row of a table. Each check is

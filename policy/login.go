@@ -40,6 +40,7 @@ func (r Require) Unmet(p Principal, now time.Time) []string {
 		met    bool
 		reason string
 	}{
+		{len(r.UnmetClaims(p)) == 0, ReasonClaimsRequired},
 		{r.MFA == MFANotRequired || r.MFA == MFARequired && held || r.MFA == MFAAsserted && asserted, ReasonMFARequired},
 		{len(r.ACR) == 0 || slices.Contains(r.ACR, p.ACR), ReasonACRRequired},
 		{r.MaxAuthAge == 0 || known && now.Before(at.Add(r.MaxAuthAge)), ReasonAuthTooOld},
@@ -52,7 +53,7 @@ func (r Require) Unmet(p Principal, now time.Time) []string {
 	return unmet
 }
 
-// String says in words what is required.
+// String says in words what a login must be.
 func (r Require) String() string {
 	var all []string
 	switch r.MFA {

@@ -38,8 +38,8 @@ func (a *adminAPI) AdminExplain(ctx context.Context, q admin.Question) (admin.An
 // time, where decisions wait for their turn: one at a time, and not for everybody
 // at once.
 func (r *Relay) answer(ctx context.Context, who *identity, q admin.Question, isAdmin bool) (admin.Answer, error) {
-	if q.Action != "" && !policy.IsAction(q.Action) {
-		return admin.Answer{}, badRequest(fmt.Sprintf("action: %q is not one of %v", q.Action, policy.Actions()))
+	if q.Action != "" && !policy.IsAction(q.Action) && !policy.IsVerb(q.Action) {
+		return admin.Answer{}, badRequest(fmt.Sprintf("action: %q is neither one of %v nor a verb such as %s", q.Action, policy.Actions(), policy.VerbSessionsKill))
 	}
 	if q.Via != "" && !slices.Contains([]string{policy.ViaTunnel, policy.ViaBearer, policy.ViaKey}, q.Via) {
 		return admin.Answer{}, badRequest(fmt.Sprintf("via: %q is not one of tunnel, bearer, key", q.Via))
@@ -68,6 +68,7 @@ func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question, isA
 	if known && res.Kind == guard.KindModel {
 		r.readModel(res, &in)
 	}
+	known = known || policy.IsVerb(q.Action) // which is about no resource
 	x := r.policy.Explain(ctx, in)
 	d := x.Decision
 	answer := admin.Answer{

@@ -95,3 +95,18 @@ func TestAdministratorsAskAboutOthersAndItIsRecorded(t *testing.T) {
 		}
 	}
 }
+
+func TestAVerbIsExplainedToWhoAsks(t *testing.T) {
+	s := newSystem(t, strings.Replace(twoTeams, "admins: [", "admins: [{to: [\"group:corp/ml-eng\"], verbs: [\"iap:sessions.kill\"], require: {max_auth_age: 1m}}, ", 1))
+	me := api(t, s.user(nil).open(tunnel.Interactive))
+	a, err := me.Explain(within(t), admin.Question{Action: "iap:sessions.kill"})
+	must(t, err)
+	if a.Allow || a.Reason != "auth_too_old" || a.StepUp == nil || len(a.Considered) != 1 || a.Closest == "" {
+		t.Errorf("%+v", a)
+	}
+	a, err = me.Explain(within(t), admin.Question{Action: "iap:agents.token"})
+	must(t, err)
+	if a.Allow || a.Reason != "verb_not_granted" || !strings.Contains(a.Message, "verbs: [iap:agents.token]") || strings.Contains(a.Message+a.Shortfall, "root") {
+		t.Errorf("%+v", a)
+	}
+}

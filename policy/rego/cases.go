@@ -48,7 +48,11 @@ func TestCases(ctx context.Context, cfg Config, files ...string) ([]CaseResult, 
 }
 
 func (e *Engine) testCase(ctx context.Context, c policy.Case) CaseResult {
-	d := e.Decide(ctx, c.Input)
+	decide := e.Decide
+	if policy.IsVerb(c.Input.Action) {
+		decide = e.MayAdminister
+	}
+	d := decide(ctx, c.Input)
 	r := CaseResult{Name: c.Name, Decision: d}
 	r.Passed = d.Allow == c.Allow && (c.Grant == "" || c.Grant == d.Grant) && (c.Reason == "" || c.Reason == d.Reason) &&
 		(c.Limits == nil || reflect.DeepEqual(c.Limits, d.Limits))

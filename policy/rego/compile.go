@@ -28,6 +28,7 @@ const (
 	packageBuiltin  = "data.iap.builtin"
 	ruleDecision    = "data.iap.decision"
 	ruleExplanation = "data.iap.builtin.explanation"
+	ruleAdminDeny   = "data.iap.admin_deny"
 	documentGrants  = "data.grants"
 	packageSystem   = "data.system"
 	grantsKey       = "grants"
@@ -41,9 +42,11 @@ type loaded struct {
 	revision string
 	decision rego.PreparedEvalQuery
 	explain  rego.PreparedEvalQuery
-	replaced bool           // a module defines the decision itself
-	ages     bool           // some grant has a max_auth_age
-	cache    *decisionCache // nil: a module reads the clock
+	// adminDeny is what modules take from administrators; nil: none does.
+	adminDeny *rego.PreparedEvalQuery
+	replaced  bool           // a module defines the decision itself
+	ages      bool           // some grant has a max_auth_age
+	cache     *decisionCache // nil: a module reads the clock
 }
 
 // compiled is what modules and grants compile to, for deciding and for testing.
@@ -54,6 +57,7 @@ type compiled struct {
 	store      storage.Store
 	readsClock bool
 	replaced   bool
+	adminDeny  bool
 }
 
 // assemble parses grants and modules and readies a compiler for them. A mistake
@@ -102,6 +106,11 @@ func (c *compiled) add(m moduleSource, capabilities *ast.Capabilities, refused m
 			return fmt.Errorf("%s: %s is not for modules to define", rule.Location, path)
 		case within(path, ruleDecision):
 			c.replaced = true
+		case within(path, ruleAdminDeny):
+			if rule.Head.RuleKind() != ast.MultiValue || len(path) != len(ast.MustParseRef(ruleAdminDeny)) {
+				return fmt.Errorf("%s: rules that take verbs from administrators are written: admin_deny contains \"message\" if …", rule.Location)
+			}
+			c.adminDeny = true
 		}
 	}
 	c.modules[m.name] = parsed
@@ -142,7 +151,11 @@ func load(ctx context.Context, src source) (*loaded, error) {
 	if l.decision, err = c.prepare(ctx, ruleDecision); err != nil {
 		return nil, err
 	}
-	l.explain, err = c.prepare(ctx, ruleExplanation)
+	if l.explain, err = c.prepare(ctx, ruleExplanation); err != nil || !c.adminDeny {
+		return l, err
+	}
+	deny, err := c.prepare(ctx, ruleAdminDeny)
+	l.adminDeny = &deny
 	return l, err
 }
 

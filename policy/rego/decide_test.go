@@ -170,7 +170,7 @@ func TestMessagesNameTheNextStep(t *testing.T) {
 }
 
 func mayKill(e *Engine, p policy.Principal) bool {
-	return e.MayAdminister(context.Background(), policy.Input{Principal: p, Action: policy.VerbSessionsKill}).Allow
+	return e.MayAdminister(context.Background(), policy.Input{Principal: p, Action: policy.VerbSessionsKill, Via: policy.ViaTunnel}).Allow
 }
 
 func TestAdministratorsAreNamedInTheirListOnly(t *testing.T) {

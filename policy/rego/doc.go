@@ -75,6 +75,18 @@
 //		input.via == "bearer"
 //	}
 //
+// Administrators are named by admins: in the grants file, and no module makes one.
+// Messages added to data.iap.admin_deny take a verb away; deny and decision do not
+// speak of verbs. The input has principal, action (the verb) and via, and an empty
+// resource. Root on the relay's machine is not asked about:
+//
+//	package iap
+//
+//	admin_deny contains "kills want a second factor that the token states" if {
+//		input.action == "iap:sessions.kill"
+//		not input.principal.mfa.asserted
+//	}
+//
 // # Replacing it
 //
 // As soon as a module defines data.iap.decision, that rule decides and deny means

@@ -116,19 +116,6 @@ func (e *Engine) Grants() *policy.Grants { return e.current.Load().grants }
 // limits are then what it says, and only a decision tells them.
 func (e *Engine) Replaced() bool { return e.current.Load().replaced }
 
-// MayAdminister decides whether the principal of the input may use the verb that
-// is its action: the entries of admins: decide, and grants play no part. Only a
-// session may, or root on the relay's machine.
-func (e *Engine) MayAdminister(_ context.Context, in policy.Input) policy.Decision {
-	l, in := e.current.Load(), e.clocked(in)
-	d := policy.Decision{Reason: policy.ReasonSessionRequired, Message: "verbs of the administration are for sessions of iapctl, not for tokens and keys at the front door"}
-	if in.Via == policy.ViaTunnel || in.Via == "" {
-		d = l.grants.MayAdminister(in.Principal, in.Action, in.Now)
-	}
-	d.Revision = l.revision
-	return d
-}
-
 // Decide answers one question. It never fails open: whatever goes wrong is a
 // denial whose reason says what. An answer may come from the cache, which is
 // keyed by the whole input and kept until the answer's Until or the next reload;

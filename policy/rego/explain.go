@@ -13,9 +13,13 @@ import (
 // against it. The rows come from the same rules as the decision. They are empty
 // where the question is refused before the policy is asked, and where the policy
 // fails. Where a module replaces the decision, the rows still show the grants,
-// but none of them decides.
+// but none of them decides. Of a verb of the administration the rows are the
+// entries of admins:.
 func (e *Engine) Explain(ctx context.Context, in policy.Input) policy.Explanation {
 	l, in := e.current.Load(), e.clocked(in)
+	if policy.IsVerb(in.Action) {
+		return e.explainVerb(ctx, l, in)
+	}
 	if reason, message := refusal(in); reason != "" {
 		return policy.Explanation{Decision: policy.Decision{Reason: reason, Message: message, Revision: l.revision}}
 	}

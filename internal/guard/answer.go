@@ -40,7 +40,7 @@ func (x *exchange) forward() {
 	leave := x.guard.live.enter(ctx, x)
 	defer leave()
 	if x.asked != x.guard.live.asking.Load() { // the rights changed since the decision, which a recheck could not see
-		if d, _, no := x.answerOf(ctx); no != nil {
+		if d := x.askFirmly(ctx); !d.Allow {
 			x.fail(ctx, &ending{code: denied(d).code, status: http.StatusForbidden, message: denied(d).message})
 			return
 		}
@@ -276,7 +276,7 @@ func contentLength(h http.Header) (int64, error) {
 }
 
 // answerList reads a list of models whole and tells of it what the caller may use.
-func (x *exchange) answerList(ctx context.Context, response *Response, body io.Reader) (*ending, bool) {
+func (x *exchange) answerList(ctx context.Context, response *Response, body io.Reader) (end *ending, begun bool) {
 	if response.Status != http.StatusOK {
 		return &ending{
 			code: "upstream_status", status: max(response.Status, 400),
@@ -293,14 +293,8 @@ func (x *exchange) answerList(ctx context.Context, response *Response, body io.R
 	if len(list) > modelapi.MaxList {
 		return &ending{code: "upstream_invalid", status: http.StatusBadGateway, message: "the model server's list of models is too long"}, false
 	}
-	in := modelapi.Input{Server: x.resource.Server, Only: x.resource.Only, Aliases: x.resource.Aliases, Method: x.r.Method, Path: x.path}
-	list, err = x.guard.table().FilterModels(in, list, func(model string, egress bool) bool {
-		q := x.questions[0]
-		q.Action, q.Model, q.Egress = ActionReach, model, egress
-		return x.guard.Decide(ctx, q).Allow
-	})
-	if err != nil {
-		return &ending{code: "upstream_invalid", status: http.StatusBadGateway, message: "the model server's list of models cannot be read"}, false
+	if list, end = x.filterList(ctx, list); end != nil {
+		return end, false
 	}
 	h := x.w.Header()
 	h.Set("Content-Type", modelapi.ContentType)
@@ -313,4 +307,27 @@ func (x *exchange) answerList(ctx context.Context, response *Response, body io.R
 		return &ending{code: clientGone}, true
 	}
 	return nil, true
+}
+
+// filterList leaves in a list what the caller may use, by one policy alone.
+func (x *exchange) filterList(ctx context.Context, list []byte) ([]byte, *ending) {
+	in := modelapi.Input{Server: x.resource.Server, Only: x.resource.Only, Aliases: x.resource.Aliases, Method: x.r.Method, Path: x.path}
+	for range policyTries {
+		revisions := map[string]struct{}{}
+		kept, err := x.guard.table().FilterModels(in, list, func(model string, egress bool) bool {
+			q := x.questions[0]
+			q.Action, q.Model, q.Egress = ActionReach, model, egress
+			d := x.guard.Decide(ctx, q)
+			revisions[d.Revision] = struct{}{}
+			return d.Allow
+		})
+		switch {
+		case err != nil:
+			return nil, &ending{code: "upstream_invalid", status: http.StatusBadGateway, message: "the model server's list of models cannot be read"}
+		case len(revisions) <= 1:
+			return kept, nil
+		}
+	}
+	no := denied(policyRestless())
+	return nil, &ending{code: no.code, status: no.status, message: no.message, retryAfter: no.retryAfter}
 }

@@ -85,6 +85,7 @@ type Decision struct {
 	TokenLimited    bool      // the grant counts tokens and refuses what is too much
 	Until           time.Time // when the question must be asked again; zero: never
 	StepUp          *StepUp   // of a denial that a fresh login could cure; else nil
+	Lost            bool      // of a denial: the caller itself lost its right, and Reason is what ends its answers
 	Value           any       // the mounting side's own; Reserve gets it back
 }
 
@@ -218,11 +219,13 @@ func (g *Guard) Handler(res Resource, caller *Caller) http.Handler {
 	return &handler{guard: g, resource: res, caller: caller}
 }
 
-// End ends every running answer of the callers named by whose, with why as the last word.
+// End ends every running answer of the callers named by whose, with why as the last word. Decide must deny them from
+// before the call on: what is between its decision and its answer asks again.
 func (g *Guard) End(whose func(*Caller) bool, why *Ended) { g.live.end(whose, why) }
 
 // Recheck asks Decide anew for every request whose answer is running, or those of the callers named by whose, and ends
-// the ones no longer allowed. Call it when the policy or the rights of somebody changed. If ctx ends first nothing more
+// the ones no longer allowed, with code or, if the caller itself lost its right, with the denial's own. Call it when the
+// policy or the rights of somebody changed. If ctx ends first nothing more
 // is asked and nothing ended.
 func (g *Guard) Recheck(ctx context.Context, code string, whose func(*Caller) bool) {
 	g.live.recheck(ctx, code, whose)

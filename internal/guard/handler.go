@@ -197,18 +197,39 @@ func (x *exchange) decide() *refusal {
 	return nil
 }
 
-// answerOf puts the questions of the exchange: its first decision within the bounds of all and those by other grants, or
-// the first denial and what it denies. It reads only what no longer changes.
+// policyTries bounds how often the questions of a request are put anew because the policy was replaced between them.
+const policyTries = 8
+
+// answerOf puts the questions of the exchange to one policy, never to parts of two: its first decision within the bounds
+// of all and those by other grants, or the first denial and what it denies. It reads only what no longer changes.
 func (x *exchange) answerOf(ctx context.Context) (all Decision, also []Decision, refused *Question) {
+	for range policyTries {
+		var mixed bool
+		if all, also, refused, mixed = x.answerOnce(ctx); !mixed {
+			return all, also, refused
+		}
+	}
+	return policyRestless(), nil, &x.questions[0]
+}
+
+// policyRestless denies because no policy was in force for as long as it takes to ask it.
+func policyRestless() Decision {
+	return Decision{Reason: "policy_timeout", Message: "the policy changes faster than it can be asked"}
+}
+
+// answerOnce is answerOf, unless the answers that allow come from two policies.
+func (x *exchange) answerOnce(ctx context.Context) (all Decision, also []Decision, refused *Question, mixed bool) {
 	for i := range x.questions {
 		d := x.guard.Decide(ctx, x.questions[i])
 		if !d.Allow {
-			return d, nil, &x.questions[i]
+			return d, nil, &x.questions[i], false
 		}
 		isKnown := func(other Decision) bool { return other.Grant == d.Grant }
 		switch {
 		case i == 0:
 			all = d
+		case d.Revision != all.Revision:
+			return Decision{}, nil, nil, true
 		case !isKnown(all) && !slices.ContainsFunc(also, isKnown):
 			also = append(also, d)
 		}
@@ -220,7 +241,7 @@ func (x *exchange) answerOf(ctx context.Context) (all Decision, also []Decision,
 		}
 		all.TokenLimited = all.TokenLimited || d.TokenLimited
 	}
-	return all, also, nil
+	return all, also, nil, false
 }
 
 // decidedPath is the path that is decided on, recorded and sent: the canonical one, or the raw one of a request that no

@@ -13,7 +13,7 @@ type live struct {
 	mu    sync.Mutex
 	known map[*exchange]struct{} // guarded by mu
 
-	asking atomic.Uint64 // counts rechecks, so that an exchange between its decision and enter notices one
+	asking atomic.Uint64 // counts rechecks and ends, so that an exchange between its decision and enter notices one
 }
 
 // enter adds an exchange and arms the end of its decision. The function it returns takes both back, and waits for a
@@ -62,6 +62,7 @@ func (l *live) recheck(ctx context.Context, code string, whose func(*Caller) boo
 
 // end ends every running exchange of the callers named by whose.
 func (l *live) end(whose func(*Caller) bool, why *Ended) {
+	l.asking.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for x := range l.known {
@@ -79,6 +80,9 @@ func (x *exchange) recheck(ctx context.Context, code string) {
 		return
 	}
 	if d := x.askFirmly(ctx); !d.Allow && ctx.Err() == nil {
+		if d.Lost {
+			code = denied(d).code
+		}
 		x.cancel(&Ended{Code: code, Message: denied(d).message})
 	}
 }

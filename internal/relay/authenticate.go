@@ -179,9 +179,8 @@ func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (tim
 		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeAuditUnavailable, Message: "the relay cannot write its audit log"}
 	}
 	id.since, id.ends = since, end
-	live.setIdentity(id)
+	live.renew(id)
 	r.seen(ctx, id)
-	live.renewUntil(end)
 	r.spawn(func() { r.recheck(live) }) // groups may have changed; the streams that lost their right end
 	return end.Add(expiryGrace), nil
 }

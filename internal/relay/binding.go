@@ -22,6 +22,7 @@ const keyRecordLife = 90 * 24 * time.Hour
 // A workload's token is shared by the processes of a job: it is bound to none.
 func (r *Relay) bindToken(ctx context.Context, key ed25519.PublicKey, token *auth.Token) (*identity, error) {
 	id := newIdentity(token)
+	id.key = auth.KeyID(key)
 	if err := r.refuseKeyOf(key); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,9 @@ func (r *Relay) ask(ctx context.Context, id *identity, in policy.Input) policy.D
 	if id.agent != nil {
 		return policy.Decision{Reason: policy.ReasonNoGrant, Message: "agents open no streams"}
 	}
+	if no := r.refusal(id); no != nil {
+		return policy.Decision{Reason: no.Code.String(), Message: no.Message, Revision: r.policy.Revision()}
+	}
 	if ctx.Value(recheckKey{}) == nil { // what takes rights away stands in nobody's queue
 		leave, ok := r.line.enter(ctx, id.id())
 		if !ok {
@@ -50,6 +53,7 @@ func (r *Relay) decide(ctx context.Context, q guard.Question) guard.Decision {
 	answer := guard.Decision{
 		Allow: d.Allow, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision,
 		Priority: d.Priority, MaxOutputTokens: d.MaxOutputTokens(), TokenLimited: tokenLimited(d), Until: d.Until, Value: d,
+		Lost: !d.Allow && isLost(d.Reason),
 	}
 	if d.StepUp != nil {
 		answer.StepUp = r.guardStepUp(who.identity(), d.StepUp)

@@ -18,6 +18,7 @@ type identity struct {
 	principal auth.Principal // with what the session's key adds
 	policy    policy.Principal
 	agent     *agentRecord // nil for users
+	key       string       // id of the session's key; "" for what no key is bound to
 	newKey    bool         // first login of the principal with this key
 
 	// Of a session: when it began or was given a newer token, and when it ends

@@ -6,10 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
 	"iap/auth"
+	"iap/internal/admin"
 	"iap/internal/guard"
 	"iap/internal/state"
 	"iap/tunnel"
@@ -22,8 +24,8 @@ const tokenKilled = "killed"
 // away holds in memory even while the state is away. It grows by people's acts
 // alone.
 type refused struct {
-	mu  sync.Mutex
-	ids map[string]bool // guarded by mu; key ids, agent ids and places of tokens
+	mu  sync.RWMutex
+	ids map[string]bool // guarded by mu; key ids, agent ids, principals and places of tokens
 }
 
 func (r *refused) add(id string) {
@@ -42,16 +44,67 @@ func (r *refused) drop(id string) {
 }
 
 func (r *refused) has(id string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	return r.ids[id]
 }
 
-// killed reports whether the session's key, or the token of a workload, was
-// refused since the start.
-func (r *Relay) killed(s *session) bool {
-	id := s.identity()
-	return r.refused.has(auth.KeyID(s.tunnel.PublicKey())) || r.refused.has(keyPrincipal+id.id()) || id.token != nil && r.refused.has(tokenPlace(id.token))
+// empty spares whoever asks for several ids on the way of each request.
+func (r *refused) empty() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.ids) == 0
+}
+
+// refusal is why nothing is granted to id any more, whatever the policy says:
+// an administrator took it back, or its time is over. It is asked with each
+// question, so that nothing rests on a timer or on who was there when somebody
+// was revoked.
+func (r *Relay) refusal(id *identity) *tunnel.Refusal {
+	switch {
+	case r.wasRefused(id):
+		return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "this login was ended by an administrator; run iapctl login"}
+	case !id.ends.IsZero() && !r.now().Round(0).Before(id.ends):
+		return errExpired()
+	}
+	return nil
+}
+
+func errExpired() *tunnel.Refusal {
+	return &tunnel.Refusal{Code: tunnel.CodeSessionExpired, Message: "your session has expired; run iapctl login"}
+}
+
+// whileHeld serves a session's API while the session has its right to it.
+func (r *Relay) whileHeld(s *session, api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if no := r.refusal(s.identity()); no != nil {
+			admin.WriteError(w, &admin.Error{Status: http.StatusUnauthorized, Code: no.Code.String(), Message: no.Message, Hint: "iapctl login"})
+			return
+		}
+		api.ServeHTTP(w, q)
+	})
+}
+
+// wasRefused reports whether the session's key, its principal or the token of a
+// workload was refused since the start.
+func (r *Relay) wasRefused(id *identity) bool {
+	if r.refused.empty() || id.agent != nil {
+		return false
+	}
+	return r.refused.has(id.key) || r.refused.has(keyPrincipal+id.id()) || id.principal.Workload && id.token != nil && r.refused.has(tokenPlace(id.token))
+}
+
+// killed is wasRefused of a live session.
+func (r *Relay) killed(s *session) bool { return r.wasRefused(s.identity()) }
+
+// isLost reports whether a denial's reason is the caller's loss of its right, not
+// a grant's.
+func isLost(reason string) bool {
+	switch tunnel.ParseCode(reason) {
+	case tunnel.CodeRevoked, tunnel.CodeSessionExpired, tunnel.CodeLoginRequired:
+		return true
+	}
+	return false
 }
 
 // tokenPlace is where the state keeps whom a token belongs to.

@@ -20,6 +20,10 @@ type liveStream struct {
 	mu      sync.Mutex
 	agent   *tunnel.Stream // guarded by mu; nil until the agent has answered
 	stopped tunnel.Code    // guarded by mu
+
+	asking sync.Mutex  // held while the policy is asked
+	again  *time.Timer // guarded by asking; asks when a decision ends; nil before the first and after the stream
+	over   bool        // guarded by asking
 }
 
 // join adds the agent's side, which may find that the stream was stopped.
@@ -79,10 +83,106 @@ func (l *liveStreams) list() []*liveStream {
 // recheckAll asks the policy again about everything that runs, after a reload.
 func (r *Relay) recheckAll(ctx context.Context) {
 	ctx = context.WithValue(ctx, recheckKey{}, true)
-	for _, s := range r.live.list() {
-		r.recheckTCP(ctx, s)
+	var both sync.WaitGroup
+	both.Go(func() { r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String(), nil) })
+	r.recheckStreams(ctx, func(*liveStream) bool { return true })
+	both.Wait()
+}
+
+// recheck does the same for one session, whose principal's claims changed.
+func (r *Relay) recheck(s *session) {
+	ctx := context.WithValue(r.ctx, recheckKey{}, true)
+	r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String(), func(c *guard.Caller) bool { return c.Value == s })
+	r.recheckStreams(ctx, func(one *liveStream) bool { return one.session == s })
+}
+
+// recheckWorkers ask side by side, so that one stream whose policy takes its time
+// does not hold up the end of another.
+const recheckWorkers = 16
+
+func (r *Relay) recheckStreams(ctx context.Context, keep func(*liveStream) bool) {
+	var workers sync.WaitGroup
+	next := make(chan *liveStream)
+	for range recheckWorkers {
+		workers.Go(func() {
+			for s := range next {
+				r.recheckTCP(ctx, s, tunnel.CodePolicyChanged)
+			}
+		})
 	}
-	r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String(), nil)
+	for _, s := range r.live.list() {
+		if keep(s) {
+			next <- s
+		}
+	}
+	close(next)
+	workers.Wait()
+}
+
+// recheckTCP asks about one stream and ends it if it is no longer allowed, with
+// code unless the denial has one of its own. A decision that ends is asked for
+// again at its end.
+func (r *Relay) recheckTCP(ctx context.Context, s *liveStream, code tunnel.Code) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	if s.over {
+		return
+	}
+	d := r.askFirmly(ctx, s)
+	switch {
+	case ctx.Err() != nil:
+	case d.Allow && !d.Until.IsZero():
+		s.askAt(max(d.Until.Sub(r.now()), minAsk), func() { r.recheckTCP(context.WithValue(r.ctx, recheckKey{}, true), s, tunnel.CodePolicyDenied) })
+	case d.Allow:
+	case isLost(d.Reason):
+		s.stop(tunnel.ParseCode(d.Reason))
+	case d.StepUp != nil: // a max_auth_age has passed
+		s.stop(tunnel.CodeLoginRequired)
+	default:
+		s.stop(code)
+	}
+}
+
+const (
+	askTries = 4                      // of a policy that could not answer, before a stream is cut for it
+	askPause = 250 * time.Millisecond // between them: the whole stays within a second
+	minAsk   = 100 * time.Millisecond // between two questions about one stream
+)
+
+// askFirmly asks again while the policy could not answer: a stream that runs is
+// not cut because the machine is busy.
+func (r *Relay) askFirmly(ctx context.Context, s *liveStream) policy.Decision {
+	for try := 1; ; try++ {
+		d := r.ask(ctx, s.session.identity(), policy.Input{Resource: s.resource, Action: policy.ActionConnect, Via: policy.ViaTunnel})
+		if d.Allow || try == askTries || d.Reason != policy.ReasonPolicyTimeout && d.Reason != policy.ReasonPolicyError {
+			return d
+		}
+		timer := time.NewTimer(askPause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return d
+		case <-timer.C:
+		}
+	}
+}
+
+// askAt has ask run after a while. asking is held.
+func (s *liveStream) askAt(after time.Duration, ask func()) {
+	if s.again != nil {
+		s.again.Stop()
+	}
+	s.again = time.AfterFunc(after, ask)
+}
+
+// leave ends the questions, and waits for one that is just being asked.
+func (s *liveStream) leave() {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	s.over = true
+	if s.again != nil {
+		s.again.Stop()
+	}
 }
 
 const (
@@ -114,22 +214,5 @@ func (r *Relay) watchState() {
 		for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil }) {
 			s.stop(tunnel.CodeStateUnavailable, "the relay has lost its database")
 		}
-	}
-}
-
-// recheck does the same for one session, whose principal's claims changed.
-func (r *Relay) recheck(s *session) {
-	ctx := context.WithValue(r.ctx, recheckKey{}, true)
-	r.guard.Recheck(ctx, tunnel.CodePolicyChanged.String(), func(c *guard.Caller) bool { return c.Value == s })
-	for _, one := range r.live.list() {
-		if one.session == s {
-			r.recheckTCP(ctx, one)
-		}
-	}
-}
-
-func (r *Relay) recheckTCP(ctx context.Context, s *liveStream) {
-	if d := r.ask(ctx, s.session.identity(), policy.Input{Resource: s.resource, Action: policy.ActionConnect, Via: "tunnel"}); !d.Allow && ctx.Err() == nil {
-		s.stop(tunnel.CodePolicyChanged)
 	}
 }

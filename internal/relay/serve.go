@@ -20,15 +20,15 @@ func (r *Relay) serveUser(t *tunnel.Session, source string) {
 	}
 	s := newSession(r.ctx, t, id, source)
 	defer s.end(nil)
-	s.expireAt(id.ends) // before a refresh can find the session
-	defer func() { s.expiry.Load().Stop() }()
+	s.expire(r.now) // before a refresh can find the session
+	defer s.expiry.Stop()
 	if !r.sessions.add(s) {
 		_ = t.Close(tunnel.CodeTooManyStreams, "you have too many sessions; run iapctl disconnect --all")
 		return
 	}
 	defer r.sessions.remove(s)
-	if r.killed(s) { // between the handshake and here
-		_ = t.Close(tunnel.CodeRevoked, "this login was ended by an administrator")
+	if no := r.refusal(s.identity()); no != nil { // between the handshake and here
+		_ = t.Close(no.Code, no.Message)
 		return
 	}
 	log := r.log.With("session", t.ID(), "principal", id.id())

@@ -3,6 +3,7 @@ package relay
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,8 @@ type session struct {
 	tunnel *tunnel.Session
 	source string
 	who    atomic.Pointer[identity]
-	expiry atomic.Pointer[time.Timer] // of users
+	expiry *time.Timer // of users; nil for agents
+	now    func() time.Time
 
 	refreshed  atomic.Int64 // when, in nanoseconds of the wall clock; 0 never
 	toldStepUp atomic.Int64 // when, likewise, that a fresh login is due
@@ -37,16 +39,26 @@ func newSession(ctx context.Context, t *tunnel.Session, id *identity, source str
 	return s
 }
 
-func (s *session) identity() *identity      { return s.who.Load() }
-func (s *session) setIdentity(id *identity) { s.who.Store(id) }
+func (s *session) identity() *identity { return s.who.Load() }
 
-// expireAt ends the session at t unless it is renewed before: the tunnel closes
-// it a moment later, when its requests have said why in their own protocol.
-func (s *session) expireAt(t time.Time) {
-	s.expiry.Store(time.AfterFunc(time.Until(t), func() {
-		s.stop(tunnel.CodeSessionExpired, "your session has expired; run iapctl login")
-	}))
+// expire ends the session at its end, which a renewal moves: the tunnel closes it
+// a moment later, when its requests have said why in their own protocol.
+func (s *session) expire(now func() time.Time) {
+	const later = time.Duration(math.MaxInt64) // the timer is there before it fires
+	s.now = now
+	s.expiry = time.AfterFunc(later, func() {
+		if left := s.left(); left > 0 {
+			s.expiry.Reset(left)
+			return
+		}
+		no := errExpired()
+		s.stop(no.Code, no.Message)
+	})
+	s.expiry.Reset(s.left())
 }
+
+// left is the time until the session's end, by the wall clock.
+func (s *session) left() time.Duration { return s.identity().ends.Sub(s.now().Round(0)) }
 
 // mayRefresh bounds refreshes, each of which is a record and a write: one for
 // each refreshPause, of which some may be saved up.
@@ -77,11 +89,10 @@ func (s *session) newSince(token *auth.Token, now time.Time) (time.Time, error) 
 	return now.Round(0), nil
 }
 
-// renewUntil moves the session's end.
-func (s *session) renewUntil(t time.Time) {
-	if timer := s.expiry.Load(); timer != nil && timer.Stop() {
-		s.expireAt(t)
-	}
+// renew gives the session the identity of a newer token, and its end.
+func (s *session) renew(id *identity) {
+	s.who.Store(id)
+	s.expiry.Reset(s.left())
 }
 
 func (s *session) stop(code tunnel.Code, message string) {

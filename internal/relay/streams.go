@@ -35,8 +35,12 @@ func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, 
 		return
 	}
 	defer r.sessions.closeStream(who, class)
+	if no := r.refusal(s.identity()); no != nil {
+		refuse(st, no.Code, no.Message)
+		return
+	}
 	if h.Service == "api" {
-		r.serveHTTP(s, st, admin.UserHandler(&userAPI{r, s}, &adminAPI{relay: r, caller: who}, &adminGate{r, s}))
+		r.serveHTTP(s, st, r.whileHeld(s, admin.UserHandler(&userAPI{r, s}, &adminAPI{relay: r, caller: who}, &adminGate{r, s})))
 		return
 	}
 	if h.Service != "" {
@@ -45,6 +49,9 @@ func (r *Relay) serveStream(ctx context.Context, s *session, st *tunnel.Stream, 
 	}
 	res, d := r.reach(ctx, s.identity(), h.Resource, "tunnel")
 	no := tunnel.CodePolicyDenied
+	if isLost(d.Reason) {
+		no = tunnel.ParseCode(d.Reason)
+	}
 	if d.Allow && res.Kind == modelapi.KindTCP {
 		var end func()
 		if d, end = r.reserveStream(ctx, s.identity(), d); !d.Allow {
@@ -118,6 +125,7 @@ func (r *Relay) serveTCP(ctx context.Context, s *session, st *tunnel.Stream, res
 	}
 	opening, cancel := context.WithTimeout(ctx, tcpReplyTimeout)
 	running := &liveStream{session: s, resource: policyResource(res), user: st}
+	defer running.leave()
 	defer r.live.add(running)() // before the dial: a policy that changes meanwhile finds it
 	up, reply, err := openTCP(opening, l, tunnel.Header{
 		Resource: res.Name, Kind: res.Kind, Request: rec.line.Request, Session: s.tunnel.ID(), Principal: s.identity().id(),
@@ -141,7 +149,7 @@ func (r *Relay) serveTCP(ctx context.Context, s *session, st *tunnel.Stream, res
 	running.join(up)
 	stop := context.AfterFunc(s.ctx, func() { running.stop(endCode(s.ctx)) })
 	defer stop()
-	r.recheckTCP(ctx, running)
+	r.recheckTCP(context.WithValue(ctx, recheckKey{}, true), running, tunnel.CodePolicyChanged) // it stands in nobody's way either
 	spliced, err := tunnel.Splice(r.ctx, st, up)
 	rec.ended(streamEnd(err), l.agent.ID, spliced.AToB, spliced.BToA)
 }

@@ -16,7 +16,7 @@
 //
 // Tests steer it: Approve, Deny and SignIn act on its pages over HTTP as a person would; Mint signs any claims with the live or a foreign key; RotateKeys
 // and ForgetOldKeys change the key set; SetUser and DisableUser change people; Script makes an endpoint misbehave; Hits, HitTimes and AwaitHits
-// observe.
+// observe. MintForm makes the tokens that platforms give to programs (GitHubActions, Kubernetes, Keycloak, Auth0, Entra).
 //
 // # The model
 //

@@ -17,7 +17,7 @@ type Form struct {
 // With is the form with some claims changed; a nil value removes a claim.
 func (f Form) With(changes map[string]any) Form {
 	f.Claims = maps.Clone(f.Claims)
-	overlay(f.Claims, changes)
+	maps.Copy(f.Claims, changes)
 	return f
 }
 

@@ -149,6 +149,7 @@ func (cfg *ServerConfig) challenge(private *ecdh.PrivateKey) *challenge {
 		Binding: cfg.Binding, Nonce: nonce,
 		RelayKey:  cfg.Key.Public().(ed25519.PublicKey),
 		Ephemeral: private.PublicKey().Bytes(),
+		Chain:     cfg.Chain,
 	}
 }
 

@@ -60,8 +60,14 @@ type ClientConfig struct {
 	Token func(ctx context.Context) (string, error)
 	// Key is the session key of a user or the enrolled key of an agent.
 	Key ed25519.PrivateKey
-	// CheckRelay judges the relay's long-term key (a pin). Nil accepts any: TLS alone names the relay then.
-	CheckRelay func(pub ed25519.PublicKey) error
+	// CheckRelay judges the relay's long-term key (a pin). Nil accepts any: TLS alone names the relay then. chain is what
+	// the relay shows of how its keys name each other: anybody's bytes, worth what is signed in them. The relay has not
+	// proven pub yet: nothing may be kept.
+	CheckRelay func(pub ed25519.PublicKey, chain [][]byte) error
+	// OnRelayKeys is told the same once pub is proven, in Connect, and again when the relay shows more in the session.
+	OnRelayKeys func(pub ed25519.PublicKey, chain [][]byte)
+	// OnRotate makes a new key and calls Session.Rotate, because the relay asks for it. Agents only; nil refuses.
+	OnRotate func(ctx context.Context, s *Session) error
 	// MinBinding refuses a relay whose channel binding is weaker. Empty accepts both.
 	MinBinding Binding
 	// Announce is sent first on the control stream. Agents only.
@@ -107,6 +113,10 @@ type ServerConfig struct {
 	Refresh func(ctx context.Context, s *Session, token string) (expires time.Time, err error)
 	// OnWithdraw hears that a user gives the session up, and why. It may run before Accept returned and must not block for long.
 	OnWithdraw func(s *Session, why Code)
+	// Chain is shown to clients: how the relay's keys name each other, in an encoding of the caller's.
+	Chain [][]byte
+	// Rotate stores the next key of an agent, which was proven along with the one that opened the session. Nil refuses.
+	Rotate func(ctx context.Context, s *Session, next ed25519.PublicKey) error
 	// OnAnnounce takes an agent's list, before Announced shows it. It may run before Accept returned, never twice at once
 	// for one session, and must not block for long.
 	OnAnnounce func(s *Session, list []Announcement) error

@@ -110,6 +110,9 @@ func (cfg *ClientConfig) handshake(x *exchange, hello *Hello, private *ecdh.Priv
 		id: w.Session, hello: *hello, binding: c.Binding, peerKey: c.RelayKey,
 		transcript: hash[:], peerCap: w.MaxStreams,
 	}
+	if cfg.OnRelayKeys != nil {
+		cfg.OnRelayKeys(c.RelayKey, c.Chain)
+	}
 	if hello.Role == RoleAgent {
 		if f.sealKey, err = sealKey(private, c.Ephemeral, hash[:]); err != nil {
 			return facts{}, never, err
@@ -139,7 +142,7 @@ func (cfg *ClientConfig) judge(c *challenge) error {
 		}
 	}
 	if cfg.CheckRelay != nil {
-		if err := cfg.CheckRelay(c.RelayKey); err != nil {
+		if err := cfg.CheckRelay(c.RelayKey, c.Chain); err != nil {
 			return &DialError{Stage: "handshake", Code: CodeRelayUntrusted, Err: fmt.Errorf("check relay key: %w", err)}
 		}
 	}

@@ -24,21 +24,29 @@ type controlMessage struct {
 	Expires   time.Time      `json:"expires,omitzero"`
 	Resources []Announcement `json:"resources,omitempty"`
 	Loads     []Load         `json:"loads,omitempty"`
+	Key       []byte         `json:"key,omitzero"`
+	Proof     []byte         `json:"proof,omitzero"`
+	Chain     [][]byte       `json:"chain,omitempty"`
 }
 
 // The types of control messages.
 const (
-	msgRefresh   = "refresh"
-	msgRefreshed = "refreshed"
-	msgAnnounce  = "announce"
-	msgAnnounced = "announced"
-	msgLoad      = "load"
-	msgGoAway    = "goaway"
-	msgPing      = "ping"
-	msgPong      = "pong"
-	msgNotice    = "notice"
-	msgReason    = "reason"
-	msgWithdraw  = "withdraw"
+	msgRefresh    = "refresh"
+	msgRefreshed  = "refreshed"
+	msgAnnounce   = "announce"
+	msgAnnounced  = "announced"
+	msgRotate     = "rotate"
+	msgRotated    = "rotated"
+	msgRenewKey   = "renew_key"
+	msgKeyRenewed = "key_renewed"
+	msgRelayKeys  = "relay_keys"
+	msgGoAway     = "goaway"
+	msgPing       = "ping"
+	msgPong       = "pong"
+	msgNotice     = "notice"
+	msgReason     = "reason"
+	msgWithdraw   = "withdraw"
+	msgLoad       = "load"
 )
 
 // A controlStream is the first stream of a session. Its reader and the session's loop, which writes, are its only users.
@@ -223,7 +231,7 @@ func (s *Session) receive(m controlMessage) error {
 	switch m.Type {
 	case msgPing:
 		s.control.send(controlMessage{Type: msgPong, ID: m.ID}) // who asks faster than it reads gets fewer answers
-	case msgRefreshed, msgAnnounced:
+	case msgRefreshed, msgAnnounced, msgRotated, msgKeyRenewed:
 		s.control.answered(m)
 	case msgGoAway:
 		s.dismissed.Store(true)
@@ -238,8 +246,10 @@ func (s *Session) receive(m controlMessage) error {
 		return s.receiveWithdrawal(m)
 	case msgLoad:
 		return s.takeLoad(m)
-	case msgRefresh, msgAnnounce:
+	case msgRefresh, msgAnnounce, msgRotate:
 		return s.receiveRequest(m)
+	case msgRenewKey, msgRelayKeys:
+		return s.receiveRelay(m)
 	}
 	return nil
 }
@@ -255,9 +265,12 @@ func knownCode(text string) Code {
 func (s *Session) receiveRequest(m controlMessage) error {
 	job, answer := func() { s.takeAnnouncement(m) }, msgAnnounced
 	allowed := s.relay && s.Role() == RoleAgent
-	if m.Type == msgRefresh {
+	switch m.Type {
+	case msgRefresh:
 		job, answer = func() { s.takeRefresh(m) }, msgRefreshed
 		allowed = s.relay && s.Role() == RoleUser
+	case msgRotate:
+		job, answer = func() { s.takeRotate(m) }, msgRotated
 	}
 	if !allowed {
 		return violation("control message of the wrong side")

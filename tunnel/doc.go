@@ -19,7 +19,7 @@
 //	client                                      relay
 //	hello{version, role, class, relay, agent_id, token, software, public_key, ephemeral}  →
 //	                                            Authenticate: who would it be? changes nothing
-//	←  challenge{binding, nonce, relay_key, ephemeral}
+//	←  challenge{binding, nonce, relay_key, ephemeral, chain}
 //	proof{signature}  →
 //	                                            the proof holds; Bind: first use, registration
 //	←  welcome{session, signature, expires_ms, max_streams}
@@ -58,6 +58,13 @@
 //	announce   id, resources            agent → relay: all it offers, replacing what was said before
 //	announced  id | code, text          relay → agent
 //	load       loads                    agent → relay: what runs and what waits on each resource; no answer
+//	rotate     id, key, signature, proof  agent → relay: a new key in the place of the session's. The old key signs
+//	                                    "iap-agent-successor-v1", the new one "iap-agent-possession-v1"; then both the
+//	                                    transcript hash, the old and the new key, each with a length of four bytes
+//	rotated    id | code, text          relay → agent
+//	renew_key  id                       relay → agent: make a new key, please
+//	key_renewed  id | code, text        agent → relay
+//	relay_keys chain                    relay → client: how the relay's keys name each other, as in challenge
 //	goaway     text                     either: open no more streams here
 //	ping, pong id                       either: a sign of life, after 5 s of silence in use, 60 s else
 //	notice     kind, text               relay → client: for a person or the log

@@ -106,7 +106,7 @@ func TestWrongRelayNameIsRefused(t *testing.T) {
 
 func TestUnpinnedRelayGetsNoProof(t *testing.T) {
 	err := connectError(t, nil, func(c *ClientConfig) {
-		c.CheckRelay = func(ed25519.PublicKey) error { return errors.New("not the pinned key") }
+		c.CheckRelay = func(ed25519.PublicKey, [][]byte) error { return errors.New("not the pinned key") }
 	})
 	wantCode(t, err, CodeRelayUntrusted)
 }

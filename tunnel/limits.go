@@ -64,8 +64,10 @@ const (
 	controlQueue = 64
 	// controlWriteTimeout is how long a peer may leave its control stream unread.
 	controlWriteTimeout = 5 * time.Second
-	// callbackTimeout bounds the relay's judgement of a refresh.
+	// callbackTimeout bounds the relay's judgement of a refresh or a new key.
 	callbackTimeout = 10 * time.Second
+	// rotateTimeout is what an agent may take to make a key, write it and have the relay take it.
+	rotateTimeout = 20 * time.Second
 
 	// activeSilence is after how much silence a session in use is pinged, idleSilence an idle one. Any byte counts.
 	activeSilence = 5 * time.Second

@@ -18,11 +18,13 @@ import (
 const (
 	handshakeVersion = 1
 
-	sessionLabel  = "iap-session-v1"
-	welcomeLabel  = "iap-welcome-v1"
-	refreshLabel  = "iap-refresh-v1"
-	macLabel      = "iap-stream-mac-v1"
-	exporterLabel = "EXPORTER-iap-session-v1"
+	sessionLabel    = "iap-session-v1"
+	welcomeLabel    = "iap-welcome-v1"
+	refreshLabel    = "iap-refresh-v1"
+	successorLabel  = "iap-agent-successor-v1"
+	possessionLabel = "iap-agent-possession-v1"
+	macLabel        = "iap-stream-mac-v1"
+	exporterLabel   = "EXPORTER-iap-session-v1"
 
 	exporterBytes = 32
 	nonceBytes    = 32
@@ -46,12 +48,13 @@ type Hello struct {
 
 // A challenge is the relay's answer to a Hello, or a refusal: Code is set then.
 type challenge struct {
-	Binding   Binding `json:"binding,omitzero"`
-	Nonce     []byte  `json:"nonce,omitzero"`
-	RelayKey  []byte  `json:"relay_key,omitzero"` // Ed25519
-	Ephemeral []byte  `json:"ephemeral,omitzero"` // X25519
-	Code      string  `json:"code,omitzero"`
-	Message   string  `json:"message,omitzero"`
+	Binding   Binding  `json:"binding,omitzero"`
+	Nonce     []byte   `json:"nonce,omitzero"`
+	RelayKey  []byte   `json:"relay_key,omitzero"` // Ed25519
+	Ephemeral []byte   `json:"ephemeral,omitzero"` // X25519
+	Chain     [][]byte `json:"chain,omitempty"`    // how the relay's keys name each other; proven by nothing but their own signatures
+	Code      string   `json:"code,omitzero"`
+	Message   string   `json:"message,omitzero"`
 }
 
 // A proof is the client's signature over the transcript.

@@ -96,7 +96,7 @@ func (a *app) connectConfig(p *profile.Profile) (connect.Config, error) {
 		cfg.MinBinding = tunnel.BindingExporter
 	}
 	if state.RelayKey != "" {
-		cfg.CheckRelay = func(pub ed25519.PublicKey) error {
+		cfg.CheckRelay = func(pub ed25519.PublicKey, _ [][]byte) error {
 			if base64.StdEncoding.EncodeToString(pub) != state.RelayKey {
 				return connect.ErrRelayChanged
 			}

@@ -274,7 +274,7 @@ func maxStreams(class tunnel.Class) int {
 }
 
 // checkRelay holds the relay's key against the one pinned at join.
-func (a *Agent) checkRelay(key ed25519.PublicKey) error {
+func (a *Agent) checkRelay(key ed25519.PublicKey, _ [][]byte) error {
 	if !bytes.Equal(key, a.relayKey) {
 		return errors.New("the relay shows another key than the one pinned at join: it was set up anew, or something is in between")
 	}

@@ -137,7 +137,7 @@ func (l *line) prove(ctx context.Context, conn net.Conn, login Login, token func
 	s, err := tunnel.Connect(ctx, conn, tunnel.ClientConfig{
 		Role: tunnel.RoleUser, Class: l.class, Relay: l.cfg.Relay, Version: l.cfg.Version,
 		Token: token, Key: login.Key,
-		CheckRelay: l.cfg.CheckRelay, MinBinding: l.cfg.MinBinding,
+		CheckRelay: l.cfg.CheckRelay, OnRelayKeys: l.cfg.OnRelayKeys, MinBinding: l.cfg.MinBinding,
 		Logger: l.cfg.Logger, OnNotice: l.cfg.OnNotice,
 	})
 	return s, err // a failed Connect has closed conn

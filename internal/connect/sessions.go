@@ -27,10 +27,12 @@ type Config struct {
 	Dialer     *tunnel.Dialer
 	Relay      string // name as the user types it; signed
 	Version    string
-	MinBinding tunnel.Binding                           // weaker ones are refused
-	CheckRelay func(pub ed25519.PublicKey) error        // nil: any key
-	Login      func(ctx context.Context) (Login, error) // reads who is logged in
-	LoginID    func() string                            // only its ID, cheaply, "" if there is none; nil: logins cannot be told apart
+	MinBinding tunnel.Binding // weaker ones are refused
+	// CheckRelay judges the relay's key, and OnRelayKeys is told of it once it is proven: as in tunnel.ClientConfig. Nil: any key.
+	CheckRelay  func(pub ed25519.PublicKey, chain [][]byte) error
+	OnRelayKeys func(pub ed25519.PublicKey, chain [][]byte)
+	Login       func(ctx context.Context) (Login, error) // reads who is logged in
+	LoginID     func() string                            // only its ID, cheaply, "" if there is none; nil: logins cannot be told apart
 	// OnUp runs after each session's handshake, OnDown when one is lost, OnNotice with words of the relay. None may block.
 	OnUp     func(*tunnel.Session)
 	OnDown   func(class tunnel.Class, err error, retry time.Duration)

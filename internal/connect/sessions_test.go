@@ -116,7 +116,7 @@ func TestTokenThatTheRelayCallsInvalidIsRenewedOnce(t *testing.T) {
 func TestChangedRelayKeyIsRefused(t *testing.T) {
 	relay := newTestRelay(t, echo)
 	cfg := relay.config()
-	cfg.CheckRelay = func(ed25519.PublicKey) error { return ErrRelayChanged }
+	cfg.CheckRelay = func(ed25519.PublicKey, [][]byte) error { return ErrRelayChanged }
 	if _, err := Once(within(t), cfg, tunnel.Interactive); !errors.Is(err, ErrRelayChanged) {
 		t.Fatalf("err = %v", err)
 	}

@@ -17,7 +17,7 @@ type AdminBackend interface {
 	RevokeJoinToken(ctx context.Context, q ByID) (Done, error)
 	RevokeAgent(ctx context.Context, q ByID) (Done, error)
 	RotateAgent(ctx context.Context, q ByID) (AgentRotation, error)
-	RotateRelay(ctx context.Context) (RelayRotation, error)
+	RotateRelay(ctx context.Context, q NewRelayKey) (RelayRotation, error)
 
 	Principals(ctx context.Context, q PrincipalQuestion) (PrincipalList, error)
 	RevokePrincipal(ctx context.Context, q PrincipalAct) (Done, error)

@@ -18,9 +18,10 @@ type Discovery struct {
 	Relay          string            `json:"relay"`
 	Version        string            `json:"version"`
 	Protocols      []string          `json:"protocols"`
-	ChannelBinding string            `json:"channel_binding"` // exporter or nonce
-	RelayKey       []byte            `json:"relay_key"`       // Ed25519
-	Issuers        []DiscoveryIssuer `json:"issuers"`         // those people log in at
+	ChannelBinding string            `json:"channel_binding"`       // exporter or nonce
+	RelayKey       []byte            `json:"relay_key"`             // Ed25519
+	RelayChain     [][]byte          `json:"relay_chain,omitempty"` // how the relay's keys name each other: internal/relaykey
+	Issuers        []DiscoveryIssuer `json:"issuers"`               // those people log in at
 
 	RefreshSeconds     int64 `json:"refresh_seconds,omitempty"`       // renew a session in use this often; 0: an older relay
 	MaxTokenAgeSeconds int64 `json:"max_token_age_seconds,omitempty"` // tokens issued longer ago are refused; 0: an older relay
@@ -251,10 +252,11 @@ type JoinRequest struct {
 // JoinReply is the relay's answer. Signature is by RelayKey, whose hash the
 // agent compares with the one in its join token.
 type JoinReply struct {
-	AgentID   string         `json:"agent_id"`
-	RelayKey  []byte         `json:"relay_key"`
-	Resources []JoinResource `json:"resources"`
-	Signature []byte         `json:"signature"`
+	AgentID    string         `json:"agent_id"`
+	RelayKey   []byte         `json:"relay_key"`
+	RelayChain [][]byte       `json:"relay_chain,omitempty"` // from the key whose hash the token has to RelayKey, where it is another by now
+	Resources  []JoinResource `json:"resources"`
+	Signature  []byte         `json:"signature"`
 }
 
 // NewKey asks POST /v1/keys for a key for a program.

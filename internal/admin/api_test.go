@@ -75,7 +75,9 @@ func (b *backend) RotateAgent(_ context.Context, q ByID) (AgentRotation, error) 
 	return AgentRotation{}, b.err
 }
 
-func (b *backend) RotateRelay(context.Context) (RelayRotation, error) { return RelayRotation{}, b.err }
+func (b *backend) RotateRelay(context.Context, NewRelayKey) (RelayRotation, error) {
+	return RelayRotation{}, b.err
+}
 
 func (b *backend) Sessions(_ context.Context, q SessionQuestion) (SessionList, error) {
 	b.last = fmt.Sprintf("%+v", q)

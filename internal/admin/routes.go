@@ -46,7 +46,7 @@ func adminRoutes() []route {
 		{policy.VerbAgentsToken, "POST /v1/admin/agents/tokens/{id}/revoke", "Make an unused join token worthless", recordAfter, asks(AdminBackend.RevokeJoinToken)},
 		{policy.VerbAgentsRevoke, "POST /v1/admin/agents/{id}/revoke", "Refuse an agent's key and cut its sessions", recordAfter, asks(AdminBackend.RevokeAgent)},
 		{policy.VerbAgentsRotate, "POST /v1/admin/agents/{id}/rotate", "Have an agent take a new key", recordFirst, asks(AdminBackend.RotateAgent)},
-		{policy.VerbRelayRotate, "POST /v1/admin/relay/rotate", "Have the relay take a new key", recordFirst, answers(AdminBackend.RotateRelay)},
+		{policy.VerbRelayRotate, "POST /v1/admin/relay/rotate", "Announce the relay's next key, and use it after a while", recordFirst, asks(AdminBackend.RotateRelay)},
 		{policy.VerbPrincipalsList, "GET /v1/admin/principals", "Principals that are live, hold keys or are revoked", recordLook, asks(AdminBackend.Principals)},
 		{policy.VerbPrincipalsRevoke, "POST /v1/admin/principals/{id}/revoke", "Refuse every key and token of a principal and end its sessions", recordAfter, asks(AdminBackend.RevokePrincipal)},
 		{policy.VerbPrincipalsRestore, "POST /v1/admin/principals/{id}/restore", "Take a revocation back", recordFirst, asks(AdminBackend.RestorePrincipal)},

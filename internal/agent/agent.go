@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
@@ -17,7 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"iap/auth"
+	"iap/internal/keyfile"
 	"iap/internal/modelapi"
 	"iap/internal/version"
 	"iap/tunnel"
@@ -38,8 +37,8 @@ var errStopping = errors.New("the agent is stopping")
 type Agent struct {
 	cfg       *Config
 	log       *slog.Logger
-	key       ed25519.PrivateKey
-	relayKey  ed25519.PublicKey
+	keyFile   keyfile.File
+	pin       *pin
 	tls       *tls.Config
 	table     *modelapi.Table
 	upstreams []*upstream
@@ -52,6 +51,7 @@ type Agent struct {
 	stopping  atomic.Bool
 
 	mu       sync.Mutex
+	lastKeys keyfile.Keys                 // guarded by mu
 	sessions map[*tunnel.Session]struct{} // guarded by mu
 	changed  chan struct{}                // guarded by mu; closed and replaced when sessions changes
 }
@@ -77,10 +77,11 @@ func New(cfg *Config, log *slog.Logger) (*Agent, error) {
 	}
 	a.transport = newTransport(a.lingers)
 	var err error
-	if a.key, err = auth.LoadKey(cfg.KeyFile); err != nil {
+	a.keyFile = keyfile.File(cfg.KeyFile)
+	if a.lastKeys, err = a.keyFile.Read(); err != nil {
 		return nil, fmt.Errorf("key_file: %w; run iap-agent join TOKEN", err)
 	}
-	if a.relayKey, err = cfg.relayKey(); err != nil {
+	if a.pin, err = openPin(cfg, log); err != nil {
 		return nil, err
 	}
 	if a.tls, err = tlsConfig(cfg.CAFile); err != nil {
@@ -121,6 +122,15 @@ func tlsConfig(file string) (*tls.Config, error) {
 // Run keeps sessions to every relay that the name yields, and serves them until
 // ctx ends; then it lets running answers finish for a while.
 func (a *Agent) Run(ctx context.Context) error {
+	release, err := a.keyFile.Claim()
+	if errors.Is(err, keyfile.ErrTaken) {
+		return err
+	}
+	if err != nil { // a folder that cannot be written
+		a.log.Warn("a second agent with this key would not be noticed", "error", err)
+	} else {
+		defer release()
+	}
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer a.transport.CloseIdleConnections()
@@ -129,7 +139,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	probing, stopProbing := context.WithCancel(ctx)
 	defer stopProbing()
 	a.running.Go(func() { a.keepProbing(probing) })
-	err := a.keepRelays(ctx, serving)
+	a.running.Go(func() { a.keepRotating(probing) })
+	err = a.keepRelays(ctx, serving)
 	stopProbing()
 	stop()
 	a.running.Wait()
@@ -248,20 +259,25 @@ func (a *Agent) connect(ctx context.Context, at netip.AddrPort, class tunnel.Cla
 	if a.stopping.Load() {
 		return nil, tunnel.Permanent(errStopping)
 	}
+	s, err := a.connectAny(ctx, at, class)
+	if isRevoked(err) {
+		// Trying again cannot help: an operator must enrol the agent anew.
+		return nil, tunnel.Permanent(fmt.Errorf("%w (or another process has rotated a copy of %s)", err, a.cfg.KeyFile))
+	}
+	return s, err
+}
+
+// connectWith opens a session with one key.
+func (a *Agent) connectWith(ctx context.Context, at netip.AddrPort, class tunnel.Class, key ed25519.PrivateKey) (*tunnel.Session, error) {
 	d := tunnel.Dialer{Address: a.cfg.Relay, Connect: at, TLS: a.tls}
 	conn, err := d.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, err := tunnel.Connect(ctx, conn, tunnel.ClientConfig{
+	return tunnel.Connect(ctx, conn, tunnel.ClientConfig{
 		Role: tunnel.RoleAgent, Class: class, Relay: a.cfg.Relay, AgentID: a.cfg.AgentID, Version: version.String(),
-		Key: a.key, CheckRelay: a.checkRelay, Announce: a.announcements(), Logger: a.log, MaxStreams: maxStreams(class),
+		Key: key, CheckRelay: a.pin.check, OnRelayKeys: a.pin.learn, OnRotate: a.rotateAsAsked, Announce: a.announcements(), Logger: a.log, MaxStreams: maxStreams(class),
 	})
-	var refused *tunnel.DialError
-	if errors.As(err, &refused) && refused.Code == tunnel.CodeRevoked {
-		return nil, tunnel.Permanent(err) // trying again cannot help: an operator must enrol the agent anew
-	}
-	return s, err
 }
 
 // maxStreams is how many streams the relay may open on one session: it bounds
@@ -271,14 +287,6 @@ func maxStreams(class tunnel.Class) int {
 		return 256
 	}
 	return 16 << 10
-}
-
-// checkRelay holds the relay's key against the one pinned at join.
-func (a *Agent) checkRelay(key ed25519.PublicKey, _ [][]byte) error {
-	if !bytes.Equal(key, a.relayKey) {
-		return errors.New("the relay shows another key than the one pinned at join: it was set up anew, or something is in between")
-	}
-	return nil
 }
 
 // serveSession serves a session until it ends, in a goroutine of its own.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"time"
 
 	"iap/internal/config"
 )
@@ -21,6 +22,8 @@ type Config struct {
 	RelayKey string `yaml:"relay_key"`
 	// KeyFile is the agent's private key. Default agent.key.
 	KeyFile string `yaml:"key_file"`
+	// Key says when the key is changed.
+	Key KeyConfig `yaml:"key"`
 	// CAFile holds the certificates to trust for the relay's TLS, PEM. Default:
 	// the system's.
 	CAFile string `yaml:"ca_file"`
@@ -29,6 +32,16 @@ type Config struct {
 
 	file string
 }
+
+// KeyConfig is about the agent's private key.
+type KeyConfig struct {
+	// RotateAfter is how old the key may become before the agent makes a new one, such as 90d; the moment lies in the
+	// last tenth of it, elsewhere for each key. At least 1h. Default: never by itself.
+	RotateAfter config.Duration `yaml:"rotate_after"`
+}
+
+// leastRotateAfter is far beyond the overlap in which the relay takes both keys.
+const leastRotateAfter = time.Hour
 
 // maxResources is what one join token can name.
 const maxResources = 64
@@ -58,6 +71,9 @@ func (c *Config) validate() error {
 	}
 	if _, err := c.relayKey(); err != nil {
 		return err
+	}
+	if after := time.Duration(c.Key.RotateAfter); after != 0 && after < leastRotateAfter {
+		return fmt.Errorf("key: rotate_after: %s is shorter than %s", after, leastRotateAfter)
 	}
 	seen := map[string]bool{}
 	for i := range c.Resources {

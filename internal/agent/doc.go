@@ -21,6 +21,8 @@
 //	probe.go     is it there, which models has it, what the relays are told
 //	identify.go  which model server is it
 //	join.go      enrolment with a join token
+//	rotate.go    the agent's key changes without anybody noticing
+//	pin.go       the relay's key may change too, if the pinned one says so
 //	check_config.go  what `iap-agent check` tells
 //
 // # The queue

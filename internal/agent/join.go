@@ -21,6 +21,7 @@ import (
 	"iap/internal/admin"
 	"iap/internal/config"
 	"iap/internal/modelapi"
+	"iap/internal/relaykey"
 	"iap/tunnel"
 )
 
@@ -148,7 +149,8 @@ func enrol(ctx context.Context, token auth.JoinToken, key ed25519.PrivateKey, ca
 		return none, err
 	}
 	relayKey := ed25519.PublicKey(reply.RelayKey)
-	if len(relayKey) != ed25519.PublicKeySize || !bytes.Equal(auth.KeyHash(relayKey), token.RelayKeyHash) ||
+	pin, err := relaykey.FollowHash(token.RelayKeyHash, relayKey, reply.RelayChain) // the key may have changed since the token was made
+	if err != nil || len(relayKey) != ed25519.PublicKeySize || !bytes.Equal(pin.Key, relayKey) ||
 		!ed25519.Verify(relayKey, auth.JoinReplyBytes(token.Relay, token.ID, reply.AgentID, public, relayKey, nonce), reply.Signature) {
 		return none, errors.New("the relay could not prove that it made this join token: something is in between, or the relay was set up anew")
 	}

@@ -42,11 +42,13 @@ var layers = []struct {
 	{"internal/usage", []string{"internal/state"}, "statistics know names and sums: who may see them is others' business"},
 	{"internal/audit", nil, "a log knows nothing of who writes it"},
 	{"internal/replay", []string{"internal/audit", "policy"}, "it decides on what the log says and on nothing a relay knows"},
+	{"internal/relaykey", nil, "statements of keys: who keeps and who shows them is others' business"},
+	{"internal/keyfile", []string{"auth"}, "one key on one disk: it knows neither relay nor agent"},
 	{"internal/version", nil, "everybody tells the version"},
 	{"internal/plaintext", nil, "everybody prints"},
 	{"internal/screen", nil, "layout knows no subject"},
 	{"internal/dev", []string{"internal/modelapi"}, "the development provider and model stand in for foreign servers: they share nothing with us"},
-	{"internal/profile", []string{"internal/config"}, "what iapctl remembers between runs"},
+	{"internal/profile", []string{"internal/config", "internal/relaykey"}, "what iapctl remembers between runs"},
 	{"internal/configure", nil, "settings of other people's tools are text: it knows nothing of ours"},
 }
 

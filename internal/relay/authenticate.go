@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -27,8 +26,9 @@ type handshake struct {
 // serverConfig is what one connection's handshake runs with.
 func (r *Relay) serverConfig(source string) tunnel.ServerConfig {
 	h := &handshake{relay: r, source: source}
+	key, chain := r.ring.Shown()
 	return tunnel.ServerConfig{
-		Key: r.key, Binding: r.cfg.ChannelBinding, Names: r.cfg.names(),
+		Key: key, Chain: chain, Rotate: r.rotateAgent, Binding: r.cfg.ChannelBinding, Names: r.cfg.names(),
 		Authenticate: h.authenticate, Bind: h.bind, Refresh: r.refresh, OnWithdraw: r.withdrawn, OnAnnounce: r.announced,
 		MaxStreams: r.cfg.sessionStreams(), Logger: r.log,
 	}
@@ -76,7 +76,7 @@ func (h *handshake) agent(ctx context.Context, hello tunnel.Hello) (tunnel.Peer,
 	}
 	// One answer for an unknown agent, a foreign key and a revoked agent:
 	// nobody learns which ids exist.
-	if err != nil || record.Revoked != nil || !bytes.Equal(record.PublicKey, hello.PublicKey) {
+	if err != nil || record.Revoked != nil || !record.opensWith(hello.PublicKey, h.relay.now()) {
 		return tunnel.Peer{}, &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "this agent is not enrolled here; join again with a new token"}
 	}
 	return tunnel.Peer{Token: &identity{agent: &record}, Name: record.ID}, nil

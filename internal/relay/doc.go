@@ -18,6 +18,7 @@
 //	authenticate.go  users' tokens and keys, agents' keys
 //	binding.go       a token belongs to the first key that presents it
 //	killed.go        what an administrator refused
+//	rotate.go        an agent's key gives way to the next; relaykeys.go: so does the relay's own
 //	enrol.go         join tokens, and agents that use them
 //	frontdoor.go     bearer tokens and keys over plain HTTPS; crossorigin.go: which web pages may ask
 //	keys.go          keys for programs: who holds one, and its end; keydecide.go: what one may do

@@ -98,10 +98,10 @@ func TestRelayComesBackWithItsAgentsAndItsKey(t *testing.T) {
 	m := newModelServer(t, func(w http.ResponseWriter, _ *http.Request) { completion(w, "back") })
 	s := newSystem(t, allowAll)
 	a := s.startAgent(served{"phi3", "model", m.URL})
-	key := s.relay.key
+	key := s.relay.ring.Current()
 	must(t, s.end())
 	s.start()
-	if !key.Equal(s.relay.key) {
+	if !key.Equal(s.relay.ring.Current()) {
 		t.Error("the relay has another key")
 	}
 	s.awaitOnline(a.id, 2)

@@ -42,7 +42,7 @@ func (r *Relay) createJoinToken(ctx context.Context, q admin.NewJoinToken) (admi
 	_, _ = rand.Read(secret) // never fails
 	token := auth.JoinToken{
 		Relay: r.cfg.Name, ID: newID("join"), Secret: secret,
-		RelayKeyHash: auth.KeyHash(r.key.Public().(ed25519.PublicKey)), Expires: r.now().Add(life).Truncate(time.Second).UTC(),
+		RelayKeyHash: auth.KeyHash(r.ring.Public()), Expires: r.now().Add(life).Truncate(time.Second).UTC(),
 	}
 	for _, one := range q.Resources {
 		token.Resources = append(token.Resources, auth.JoinResource(one))
@@ -176,9 +176,10 @@ func (r *Relay) tryJoin(ctx context.Context, q admin.JoinRequest, e audit.Event)
 		return none, fmt.Errorf("store agent: %w", err)
 	}
 	r.agents.enrolled(record)
-	relayKey := r.key.Public().(ed25519.PublicKey)
-	signature := ed25519.Sign(r.key, auth.JoinReplyBytes(r.cfg.Name, q.TokenID, record.ID, record.PublicKey, relayKey, q.Nonce))
-	return admin.JoinReply{AgentID: record.ID, RelayKey: relayKey, Resources: record.Resources, Signature: signature}, nil
+	key, chain := r.ring.Shown()
+	relayKey := key.Public().(ed25519.PublicKey)
+	signature := ed25519.Sign(key, auth.JoinReplyBytes(r.cfg.Name, q.TokenID, record.ID, record.PublicKey, relayKey, q.Nonce))
+	return admin.JoinReply{AgentID: record.ID, RelayKey: relayKey, RelayChain: chain, Resources: record.Resources, Signature: signature}, nil
 }
 
 // spendToken checks a join request and marks its token as used.

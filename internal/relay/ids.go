@@ -206,7 +206,7 @@ func (l *ids) largest() (most string) {
 	return most
 }
 
-// salts makes the cache_salt of each caller from the relay's key: nobody shares
+// salts makes the cache_salt of each caller from a key of the relay's: nobody shares
 // a prompt cache with another, or can tell by its speed what another has asked.
 func salts(key ed25519.PrivateKey) (func(*guard.Caller) string, error) {
 	secret, err := hkdf.Key(sha256.New, key.Seed(), nil, saltLabel, saltSecretLen)

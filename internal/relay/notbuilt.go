@@ -19,16 +19,6 @@ func (a *adminAPI) RevokeJoinToken(context.Context, admin.ByID) (admin.Done, err
 	return admin.Done{}, notBuilt()
 }
 
-// RotateAgent is not built.
-func (a *adminAPI) RotateAgent(context.Context, admin.ByID) (admin.AgentRotation, error) {
-	return admin.AgentRotation{}, notBuilt()
-}
-
-// RotateRelay is not built.
-func (a *adminAPI) RotateRelay(context.Context) (admin.RelayRotation, error) {
-	return admin.RelayRotation{}, notBuilt()
-}
-
 // Principals is not built.
 func (a *adminAPI) Principals(context.Context, admin.PrincipalQuestion) (admin.PrincipalList, error) {
 	return admin.PrincipalList{}, notBuilt()

@@ -126,9 +126,10 @@ func (r *Relay) publicHandler() http.Handler {
 
 // serveDiscovery tells a client how to log in.
 func (r *Relay) serveDiscovery(w http.ResponseWriter, _ *http.Request) {
+	key, chain := r.ring.Shown()
 	d := admin.Discovery{
 		Relay: r.cfg.Name, Version: version.String(), Protocols: []string{tunnel.Protocol},
-		ChannelBinding: string(r.cfg.ChannelBinding), RelayKey: r.key.Public().(ed25519.PublicKey),
+		ChannelBinding: string(r.cfg.ChannelBinding), RelayKey: key.Public().(ed25519.PublicKey), RelayChain: chain,
 		RefreshSeconds: seconds(r.cfg.Sessions.Refresh), MaxTokenAgeSeconds: seconds(r.cfg.Sessions.MaxTokenAge),
 	}
 	for _, i := range r.cfg.Issuers {

@@ -19,6 +19,7 @@ import (
 	"iap/internal/audit"
 	"iap/internal/guard"
 	"iap/internal/limit"
+	"iap/internal/relaykey"
 	"iap/internal/state"
 	"iap/internal/version"
 	"iap/policy/rego"
@@ -33,18 +34,19 @@ const policyDeadline = time.Second
 // Relay is one relay process. New wires it, Run serves until the context ends
 // and then drains.
 type Relay struct {
-	cfg        *Config
-	log        *slog.Logger
-	now        func() time.Time
-	started    time.Time
-	key        ed25519.PrivateKey
-	store      state.Store
-	audit      *audit.Log
-	policy     *rego.Engine
-	verifier   *auth.Verifier
-	guard      *guard.Guard
-	assertions *assertions
-	cert       *certificate
+	cfg          *Config
+	log          *slog.Logger
+	now          func() time.Time
+	started      time.Time
+	ring         *relaykey.Ring // the relay's own keys
+	store        state.Store
+	audit        *audit.Log
+	policy       *rego.Engine
+	verifier     *auth.Verifier
+	guard        *guard.Guard
+	assertions   *assertions
+	assertionKey ed25519.PrivateKey // salts and the holder of leases come from it too: it stays when the relay's key changes
+	cert         *certificate
 
 	sessions   *sessions
 	agents     *agents
@@ -112,15 +114,14 @@ func (r *Relay) openData(ctx context.Context) error {
 	if err := os.MkdirAll(r.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
+	if err := r.openKeys(); err != nil {
+		return err
+	}
 	var err error
-	if r.key, err = loadOrMakeKey(filepath.Join(r.cfg.Data, "relay.key")); err != nil {
+	if r.assertionKey, err = loadOrMakeKey(filepath.Join(r.cfg.Data, "assertion.key")); err != nil {
 		return err
 	}
-	assertionKey, err := loadOrMakeKey(filepath.Join(r.cfg.Data, "assertion.key"))
-	if err != nil {
-		return err
-	}
-	if r.assertions, err = newAssertions(r.cfg.Name, assertionKey); err != nil {
+	if r.assertions, err = newAssertions(r.cfg.Name, r.assertionKey); err != nil {
 		return err
 	}
 	r.assertions.several = len(r.cfg.Issuers) > 1
@@ -189,7 +190,7 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 
 // openGuard builds the guard from what the relay does for it.
 func (r *Relay) openGuard(ctx context.Context) error {
-	salt, err := salts(r.key)
+	salt, err := salts(r.assertionKey)
 	if err != nil {
 		return err
 	}
@@ -241,7 +242,7 @@ func (r *Relay) AdminSocket() string { return r.cfg.AdminSocket }
 // Run serves until ctx ends, then drains: no new sessions and streams, running
 // ones have until the configured limit, or until force is closed.
 func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
-	failed := make(chan error, 5) // one for each of those below
+	failed := make(chan error, 6) // one for each of those below
 	serve := func(what string, f func() error) {
 		r.spawn(func() {
 			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) && r.ctx.Err() == nil {
@@ -252,6 +253,7 @@ func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
 	serve("serve streams", func() error { return r.streams.http.Serve(r.streams) })
 	serve("serve admin socket", r.admin.serve)
 	serve("watch state", func() error { r.watchState(); return nil })
+	serve("watch relay key", func() error { r.watchKeys(); return nil })
 	serve("watch policy", func() error { return r.policy.Watch(r.ctx, r.policyReloaded) })
 	serve("serve "+r.listener.Addr().String(), func() error { return r.public.ServeTLS(r.listener, "", "") })
 	r.log.Info("relay is up", "name", r.cfg.Name, "listen", r.listener.Addr().String(), "policy", r.policy.Revision(), "version", version.String())

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -82,6 +83,11 @@ func (r *Relay) serveAgent(t *tunnel.Session, source string) {
 	if r.refused.has(id.agent.ID) { // between the handshake and here
 		_ = t.Close(tunnel.CodeRevoked, "this agent was revoked")
 		return
+	}
+	if !bytes.Equal(id.agent.PublicKey, t.PublicKey()) { // opened in the overlap after a rotation
+		ctx, over := context.WithCancel(r.ctx)
+		defer over()
+		r.spawn(func() { r.replaceAfter(ctx, l, id.agent.PreviousUntil) })
 	}
 	log := r.log.With("session", t.ID(), "agent", id.agent.ID, "name", id.agent.Name)
 	log.Info("agent connected", "class", t.Class(), "source", source)

@@ -28,9 +28,15 @@ const (
 
 // agentRecord is an enrolled agent.
 type agentRecord struct {
-	ID        string               `json:"id"`
-	Name      string               `json:"name"`
-	PublicKey []byte               `json:"public_key"`
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	PublicKey []byte `json:"public_key"`
+
+	// The key before the current one, which opens sessions until PreviousUntil.
+	Previous      []byte     `json:"previous,omitempty"`
+	PreviousUntil time.Time  `json:"previous_until,omitzero"`
+	Rotated       *time.Time `json:"rotated,omitempty"`
+
 	Resources []admin.JoinResource `json:"resources"`
 	Enrolled  time.Time            `json:"enrolled"`
 	Revoked   *time.Time           `json:"revoked,omitempty"`

@@ -5,7 +5,7 @@
 // The parts, by file:
 //
 //	sessions.go   two sessions to the relay, opened ahead of need; line.go keeps each of them
-//	renew.go      their renewal in place; loginwatch.go notices logins and logouts
+//	renew.go      their renewal in place, and their end when the provider ends the login; loginwatch.go notices logins and logouts
 //	examine.go    one session, with what was found at each stage of the way
 //	ports.go      which local port a resource has, and who sits on it if it is taken
 //	peer*.go      whose process is at the other end of a loopback connection

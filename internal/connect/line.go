@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,22 +18,26 @@ const kickPause = time.Second
 type line struct {
 	cfg   Config
 	class tunnel.Class
-	upped func()
+	// changing wakes the renewal: a session came up, or carries streams again.
+	changing func()
 
 	mu      sync.Mutex
-	keeper  *tunnel.Keeper  // guarded by mu; nil while blocked
-	life    context.Context // guarded by mu; ends with keeper's Run, its cause is why
-	next    Login           // guarded by mu; the one last tried
-	login   Login           // guarded by mu; the one live was made with
-	live    *tunnel.Session // guarded by mu; last session that came up
-	active  int             // guarded by mu; streams open
-	kicked  time.Time       // guarded by mu; last try that a waiting request caused
-	blocked error           // guarded by mu; why no session is tried for
-	changed chan struct{}   // guarded by mu; closed and replaced at each change of keeper or blocked
+	keeper  *tunnel.Keeper    // guarded by mu; nil while blocked
+	life    context.Context   // guarded by mu; ends with keeper's Run, its cause is why
+	next    Login             // guarded by mu; the one last tried
+	login   Login             // guarded by mu; the one live was made with
+	live    *tunnel.Session   // guarded by mu; last session that came up
+	old     []*tunnel.Session // guarded by mu; those of the same login before it, whose streams end in peace
+	active  int               // guarded by mu; streams open
+	kicked  time.Time         // guarded by mu; last try that a waiting request caused
+	blocked error             // guarded by mu; why no session is tried for
+	denied  error             // guarded by mu; why the login over is no login any more
+	over    string            // guarded by mu; login that denied is about
+	changed chan struct{}     // guarded by mu; closed and replaced at each change of keeper or blocked
 }
 
-func newLine(cfg Config, class tunnel.Class, upped func()) *line {
-	return &line{cfg: cfg, class: class, upped: upped, changed: make(chan struct{})}
+func newLine(cfg Config, class tunnel.Class, changing func()) *line {
+	return &line{cfg: cfg, class: class, changing: changing, changed: make(chan struct{})}
 }
 
 // run keeps a session until only a new login can help, then waits for one.
@@ -101,9 +106,9 @@ func Once(ctx context.Context, cfg Config, class tunnel.Class) (*tunnel.Session,
 // laptop and provider may differ.
 func (l *line) dial(ctx context.Context) (*tunnel.Session, error) {
 	login, err := l.cfg.Login(ctx)
-	l.mu.Lock()
-	l.next = login
-	l.mu.Unlock()
+	if denied := l.begin(login); denied != nil {
+		return nil, tunnel.Permanent(denied)
+	}
 	var s *tunnel.Session
 	if err == nil {
 		s, err = l.dialWith(ctx, login, login.Token)
@@ -115,6 +120,24 @@ func (l *line) dial(ctx context.Context) (*tunnel.Session, error) {
 		return nil, tunnel.Permanent(err)
 	}
 	return s, err
+}
+
+// begin notes which login is tried. One that the provider has ended is not, though its token may be good for a while.
+func (l *line) begin(login Login) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next = login
+	if l.over != login.ID {
+		l.over, l.denied = "", nil
+	}
+	return l.denied
+}
+
+// deny refuses every new request until there is another login.
+func (l *line) deny(login string, why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over, l.denied = login, why
 }
 
 // tried is the ID of the login that was last tried.
@@ -145,9 +168,14 @@ func (l *line) prove(ctx context.Context, conn net.Conn, login Login, token func
 
 func (l *line) up(s *tunnel.Session) {
 	l.mu.Lock()
+	if l.live != nil && l.login.ID == l.next.ID {
+		l.old = append(l.running(), l.live)
+	} else {
+		l.old = nil // nothing renews a login that was replaced
+	}
 	l.live, l.login, l.active = s, l.next, 0
 	l.mu.Unlock()
-	l.upped()
+	l.changing()
 	if l.cfg.OnUp != nil {
 		l.cfg.OnUp(s)
 	}
@@ -164,6 +192,9 @@ func (l *line) session(ctx context.Context) (*tunnel.Session, error) {
 	for {
 		l.mu.Lock()
 		k, life, blocked, changed := l.keeper, l.life, l.blocked, l.changed
+		if l.denied != nil {
+			blocked = l.denied
+		}
 		l.mu.Unlock()
 		if blocked != nil {
 			return nil, blocked
@@ -212,6 +243,41 @@ func sessionOf(ctx context.Context, k *tunnel.Keeper, life context.Context) (*tu
 	return k.Session(ctx)
 }
 
+// current is the live session and the login it was made with, or nil.
+func (l *line) current() (*tunnel.Session, Login) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.live == nil {
+		return nil, l.login
+	}
+	select {
+	case <-l.live.Done():
+		return nil, l.login
+	default:
+		return l.live, l.login
+	}
+}
+
+// draining are the sessions before the live one that still carry streams, and their login.
+func (l *line) draining() ([]*tunnel.Session, Login) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.old = l.running()
+	return slices.Clone(l.old), l.login
+}
+
+// running are the old sessions that have not ended. mu is held.
+func (l *line) running() []*tunnel.Session {
+	return slices.DeleteFunc(l.old, func(s *tunnel.Session) bool { return s.Err() != nil })
+}
+
+// busy reports whether the session carries streams, which an old one does for as long as it lasts.
+func (l *line) busy(s *tunnel.Session) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s != l.live || l.active > 0
+}
+
 // track counts the streams of a session, so that it is watched closely while it has some.
 func (l *line) track(s *tunnel.Session, delta int) {
 	l.mu.Lock()
@@ -222,5 +288,6 @@ func (l *line) track(s *tunnel.Session, delta int) {
 	l.active += delta
 	if l.active == 0 && delta < 0 || l.active == 1 && delta > 0 {
 		s.SetActive(l.active > 0)
+		l.changing() // after a long rest it may be time to ask the provider
 	}
 }

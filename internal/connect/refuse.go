@@ -41,7 +41,7 @@ func refusalOf(err error, resource string) refusal {
 		return refusalOfReply(reply.Reply, resource)
 	}
 	if NeedsLogin(err) {
-		return refusal{status: http.StatusUnauthorized, code: "login_required", message: "this machine is not logged in to the relay any more: run `iapctl login`"}
+		return refusal{status: http.StatusUnauthorized, code: "login_required", message: "a new login to the relay is needed: run `iapctl login` on this machine, then try again"}
 	}
 	switch tunnel.CodeOf(err) {
 	case tunnel.CodePolicyDenied:

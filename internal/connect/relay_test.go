@@ -39,6 +39,10 @@ type testRelay struct {
 	sessions []*tunnel.Session    // guarded by mu
 	server   *httptest.Server     // guarded by mu; nil while stopped
 	came     chan *tunnel.Session // every session that was accepted
+
+	now       func() time.Time // the clock by which sessions end
+	deaf      bool             // to withdrawals, as relays were before there were any
+	withdrawn chan tunnel.Code // capacity 10
 }
 
 func newTestRelay(t *testing.T, handle func(ctx context.Context, st *tunnel.Stream, h tunnel.Header)) *testRelay {
@@ -47,7 +51,7 @@ func newTestRelay(t *testing.T, handle func(ctx context.Context, st *tunnel.Stre
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &testRelay{t: t, key: key, handle: handle, came: make(chan *tunnel.Session, 100)}
+	r := &testRelay{t: t, key: key, handle: handle, came: make(chan *tunnel.Session, 100), withdrawn: make(chan tunnel.Code, 10), now: time.Now}
 	r.start("127.0.0.1:0")
 	t.Cleanup(r.stop)
 	return r
@@ -94,6 +98,13 @@ func (r *testRelay) serve(w http.ResponseWriter, q *http.Request) {
 	s, err := tunnel.Accept(context.Background(), conn, tunnel.ServerConfig{
 		Key: r.key, Binding: tunnel.BindingExporter, Names: []string{"127.0.0.1"},
 		Authenticate: r.authenticate,
+		OnWithdraw: func(s *tunnel.Session, why tunnel.Code) {
+			if r.deaf {
+				return
+			}
+			r.withdrawn <- why
+			go func() { _ = s.Close(tunnel.CodeLoginRequired, "test") }() // joined by the server's end, which waits for its sessions
+		},
 		Refresh: func(_ context.Context, _ *tunnel.Session, token string) (time.Time, error) {
 			return r.accept(token), nil
 		},
@@ -129,7 +140,7 @@ func (r *testRelay) accept(token string) time.Time {
 	if r.life == 0 {
 		return time.Time{}
 	}
-	return time.Now().Add(r.life)
+	return r.now().Add(r.life)
 }
 
 func (r *testRelay) setRefusal(no *tunnel.Refusal) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"iap/tunnel"
@@ -37,7 +38,8 @@ type Config struct {
 	OnUp     func(*tunnel.Session)
 	OnDown   func(class tunnel.Class, err error, retry time.Duration)
 	OnNotice func(tunnel.Notice)
-	Logger   *slog.Logger // nil: silent
+	Logger   *slog.Logger     // nil: silent
+	Now      func() time.Time // nil: time.Now; for renewal
 }
 
 // Sessions keeps one interactive and one bulk session to the relay, so that a download never stands before an answer's tokens.
@@ -45,7 +47,8 @@ type Config struct {
 type Sessions struct {
 	cfg     Config
 	lines   map[tunnel.Class]*line // fixed after New
-	renewed chan struct{}          // capacity 1: a session came up, its expiry counts
+	renewed chan struct{}          // capacity 1: a session came up or carries streams again
+	every   atomic.Int64           // nanoseconds between renewals of sessions that carry streams; 0: by their end alone
 }
 
 // NewSessions prepares the sessions of the given classes; a command that needs one only asks for one.
@@ -89,6 +92,14 @@ func (s *Sessions) Session(ctx context.Context, class tunnel.Class) (*tunnel.Ses
 		return nil, errors.New("no session of class " + string(class) + " is kept")
 	}
 	return l.session(ctx)
+}
+
+// now is the wall clock: tokens expire by it, also while the machine sleeps.
+func (s *Sessions) now() time.Time {
+	if s.cfg.Now != nil {
+		return s.cfg.Now()
+	}
+	return time.Now().Round(0)
 }
 
 func (s *Sessions) wakeRenewal() {

@@ -137,13 +137,6 @@ func TestWaitForASessionEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestRenewalComesAtFourFifthsOfTheLife(t *testing.T) {
-	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	if got := renewTime(start, start.Add(time.Hour)).Sub(start); got != 48*time.Minute {
-		t.Errorf("renewed after %v", got)
-	}
-}
-
 func TestModelsUseTheInteractiveSession(t *testing.T) {
 	for kind, want := range map[string]tunnel.Class{"model": tunnel.Interactive, "http": tunnel.Bulk, "tcp": tunnel.Bulk} {
 		if got := ClassOf(kind); got != want {

@@ -19,6 +19,7 @@ import (
 	"iap/internal/config"
 	"iap/internal/connect"
 	"iap/internal/profile"
+	"iap/internal/relaykey"
 	"iap/tunnel"
 )
 
@@ -150,6 +151,12 @@ func relayChanged(err error) *failure {
 	what := "the relay's key is not the one this profile knows: somebody may be in between"
 	if errors.Is(err, profile.ErrBindingWeaker) {
 		what = "the relay proves itself more weakly than before: somebody may be in between"
+	}
+	switch {
+	case errors.Is(err, relaykey.ErrRetired):
+		what = "the relay shows a key that it had replaced: it was restored from an old backup, or somebody is in between"
+	case errors.Is(err, relaykey.ErrForged), errors.Is(err, relaykey.ErrFork), errors.Is(err, relaykey.ErrTooLong):
+		what = "the relay shows a new key, but nothing that the key known here vouches for it with: somebody may be in between"
 	}
 	return &failure{
 		code: "relay_changed", what: what, cause: err,

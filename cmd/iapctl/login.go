@@ -223,7 +223,7 @@ func (a *app) finishLogin(ctx context.Context, p *profile.Profile, relay admin.D
 	stamp.Name = firstOf(c.Tokens.Email, c.Tokens.Name)
 	err := p.Update(ctx, func(s *profile.State) error { s.Login = stamp; return nil })
 	if err == nil {
-		err = p.Remember(ctx, relay.RelayKey, relay.ChannelBinding)
+		err = p.Remember(ctx, relay.RelayKey, relay.RelayChain, relay.ChannelBinding)
 	}
 	if err != nil {
 		return err

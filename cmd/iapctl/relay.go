@@ -5,7 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -23,6 +23,8 @@ import (
 const (
 	// callTimeout bounds a command that asks the relay one thing.
 	callTimeout = 30 * time.Second
+	// learnTimeout is how long the profile's file may be locked by others while a relay's key is remembered.
+	learnTimeout = 5 * time.Second
 	// tlsTimeout bounds one handshake of an HTTPS request.
 	tlsTimeout = 10 * time.Second
 )
@@ -69,7 +71,7 @@ func discover(ctx context.Context, p *profile.Profile) (admin.Discovery, error) 
 	if err != nil {
 		return d, err
 	}
-	return d, state.CheckRelay(d.RelayKey, d.ChannelBinding)
+	return d, state.CheckRelay(d.RelayKey, d.RelayChain, d.ChannelBinding)
 }
 
 // connectConfig says how this profile's sessions are made.
@@ -95,12 +97,18 @@ func (a *app) connectConfig(p *profile.Profile) (connect.Config, error) {
 	if state.Binding == profile.BindingExporter {
 		cfg.MinBinding = tunnel.BindingExporter
 	}
-	if state.RelayKey != "" {
-		cfg.CheckRelay = func(pub ed25519.PublicKey, _ [][]byte) error {
-			if base64.StdEncoding.EncodeToString(pub) != state.RelayKey {
-				return connect.ErrRelayChanged
-			}
-			return nil
+	cfg.CheckRelay = func(pub ed25519.PublicKey, chain [][]byte) error {
+		err := p.CheckRelayKey(pub, chain)
+		if errors.Is(err, profile.ErrRelayKeyChanged) {
+			err = fmt.Errorf("%w: %w", connect.ErrRelayChanged, err)
+		}
+		return err
+	}
+	cfg.OnRelayKeys = func(pub ed25519.PublicKey, chain [][]byte) {
+		ctx, cancel := context.WithTimeout(context.Background(), learnTimeout)
+		defer cancel()
+		if err := p.LearnRelayKeys(ctx, pub, chain); err != nil {
+			a.logger().Warn("the relay's new key is not remembered", "error", err)
 		}
 	}
 	return cfg, nil
@@ -120,7 +128,7 @@ func (a *app) withSession(ctx context.Context, p *profile.Profile, f func(contex
 	}
 	defer func() { _ = session.Close(tunnel.CodeCanceled, "done") }()
 	session.SetActive(true)
-	if err := p.Remember(ctx, session.PublicKey(), string(session.Binding())); err != nil {
+	if err := p.Remember(ctx, session.PublicKey(), nil, string(session.Binding())); err != nil {
 		return err
 	}
 	return f(ctx, session)

@@ -44,7 +44,7 @@ func (w *watch) begin() {
 func (w *watch) up(s *tunnel.Session) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), rememberTimeout)
 	defer cancel()
-	if err := w.profile.Remember(ctx, s.PublicKey(), string(s.Binding())); err != nil {
+	if err := w.profile.Remember(ctx, s.PublicKey(), nil, string(s.Binding())); err != nil {
 		w.app.logger().Warn("remember relay", "err", err)
 	}
 	w.mu.Lock()

@@ -196,13 +196,13 @@ func TestConcurrentUpdatesLoseNothing(t *testing.T) {
 func TestRelayThatProvesLessIsRefused(t *testing.T) {
 	p := saved(t, testDirs(t), "work", Settings{Relay: "r"})
 	ctx := context.Background()
-	if err := p.Remember(ctx, []byte("key-1"), BindingExporter); err != nil {
+	if err := p.Remember(ctx, []byte("key-1"), nil, BindingExporter); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Remember(ctx, []byte("key-1"), BindingNonce); !errors.Is(err, ErrBindingWeaker) {
+	if err := p.Remember(ctx, []byte("key-1"), nil, BindingNonce); !errors.Is(err, ErrBindingWeaker) {
 		t.Errorf("weaker binding: %v", err)
 	}
-	if err := p.Remember(ctx, []byte("key-2"), BindingExporter); !errors.Is(err, ErrRelayKeyChanged) {
+	if err := p.Remember(ctx, []byte("key-2"), nil, BindingExporter); !errors.Is(err, ErrRelayKeyChanged) {
 		t.Errorf("other key: %v", err)
 	}
 	if s, _ := p.State(); s.Binding != BindingExporter {
@@ -214,7 +214,7 @@ func TestBindingMayGrowStronger(t *testing.T) {
 	p := saved(t, testDirs(t), "work", Settings{Relay: "r"})
 	ctx := context.Background()
 	for _, binding := range []string{BindingNonce, BindingExporter} {
-		if err := p.Remember(ctx, []byte("key"), binding); err != nil {
+		if err := p.Remember(ctx, []byte("key"), nil, binding); err != nil {
 			t.Fatal(err)
 		}
 	}

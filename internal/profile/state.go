@@ -30,7 +30,8 @@ var ErrRelayKeyChanged = errors.New("the relay's key changed")
 // State is what iapctl remembers of one profile; state.json holds it.
 type State struct {
 	Binding   string         `json:"binding,omitempty" yaml:"binding,omitempty"`     // strongest channel binding seen
-	RelayKey  string         `json:"relay_key,omitempty" yaml:"relay_key,omitempty"` // base64 of the Ed25519 public key the relay first signed with
+	RelayKey  string         `json:"relay_key,omitempty" yaml:"relay_key,omitempty"` // base64 of the relay's Ed25519 public key
+	RelayPin  RelayPin       `json:"relay_pin,omitzero" yaml:"relay_pin,omitempty"`  // what leads on from it
 	Ports     map[string]int `json:"ports,omitempty" yaml:"ports,omitempty"`         // resource → local port
 	Resources []Resource     `json:"resources,omitempty" yaml:"resources,omitempty"` // last list seen, for completion
 	Login     *Login         `json:"login,omitempty" yaml:"login,omitempty"`         // last login; nil after logout
@@ -96,11 +97,13 @@ func (p *Profile) Update(ctx context.Context, f func(*State) error) error {
 	})
 }
 
-// CheckRelay compares what a relay shows now with what is remembered: the key must be the same, and the binding not weaker. A weaker
-// binding is what someone who ends TLS before the relay would offer.
-func (s State) CheckRelay(key []byte, binding string) error {
-	if s.RelayKey != "" && s.RelayKey != base64.StdEncoding.EncodeToString(key) {
-		return ErrRelayKeyChanged
+// CheckRelay compares what a relay shows now with what is remembered: the key must be the same, or one that the chain of statements
+// leads to, and the binding not weaker. A weaker binding is what someone who ends TLS before the relay would offer.
+func (s State) CheckRelay(key []byte, chain [][]byte, binding string) error {
+	if s.RelayKey != "" {
+		if _, err := s.followKey(key, chain); err != nil {
+			return err
+		}
 	}
 	if s.Binding == BindingExporter && binding != BindingExporter {
 		return ErrBindingWeaker
@@ -108,13 +111,15 @@ func (s State) CheckRelay(key []byte, binding string) error {
 	return nil
 }
 
-// Remember keeps a relay's key and binding after CheckRelay has passed.
-func (p *Profile) Remember(ctx context.Context, key []byte, binding string) error {
+// Remember keeps a relay's first key, and its binding, after CheckRelay has passed. A later key is LearnRelayKeys' to keep.
+func (p *Profile) Remember(ctx context.Context, key []byte, chain [][]byte, binding string) error {
 	return p.Update(ctx, func(s *State) error {
-		if err := s.CheckRelay(key, binding); err != nil {
+		if err := s.CheckRelay(key, chain, binding); err != nil {
 			return err
 		}
-		s.RelayKey = base64.StdEncoding.EncodeToString(key)
+		if s.RelayKey == "" {
+			s.RelayKey = base64.StdEncoding.EncodeToString(key)
+		}
 		if s.Binding != BindingExporter {
 			s.Binding = binding
 		}

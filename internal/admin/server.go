@@ -22,6 +22,7 @@ type UserBackend interface {
 	Keys(ctx context.Context) ([]Key, error)
 	RevokeKey(ctx context.Context, key string) (Key, error)
 	Budgets(ctx context.Context, q OwnBudgets) (BudgetList, error)
+	Usage(ctx context.Context, q UsageQuestion) (UsageReport, error)
 }
 
 // UserHandler serves the API of one principal, and the admin API as far as the
@@ -34,6 +35,7 @@ func UserHandler(b UserBackend, a AdminBackend, g Gate) http.Handler {
 	mux.HandleFunc("GET /v1/status", answer(b.Status))
 	mux.HandleFunc("POST /v1/policy/explain", answerBody(b.Explain))
 	mux.HandleFunc("POST /v1/budgets", answerBody(b.Budgets))
+	mux.HandleFunc("GET /v1/usage", answerQuery(b.Usage))
 	mux.HandleFunc("POST /v1/keys", answerBody(b.CreateKey))
 	mux.HandleFunc("GET /v1/keys", answer(b.Keys))
 	mux.HandleFunc("POST /v1/keys/{id}/revoke", func(w http.ResponseWriter, r *http.Request) {

@@ -15,6 +15,7 @@ import (
 
 	"iap/auth"
 	"iap/internal/config"
+	"iap/internal/usage"
 	"iap/tunnel"
 )
 
@@ -45,6 +46,8 @@ type Config struct {
 	ChannelBinding tunnel.Binding `yaml:"channel_binding"`
 	// Sessions bounds what a principal can hold.
 	Sessions SessionsConfig `yaml:"sessions"`
+	// Usage says for how long usage statistics are kept.
+	Usage UsageConfig `yaml:"usage"`
 	// Keys bounds keys for programs.
 	Keys KeysConfig `yaml:"keys"`
 	// FrontDoor says which web pages may use the front door. Default none.
@@ -204,6 +207,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Sessions.StreamsPerPrincipal, defaultStreams)
 	setDefault(&c.Sessions.SessionsPerPrincipal, defaultSessions)
 	setDefault(&c.Sessions.Handshakes, defaultHandshakes)
+	setDefault(&c.Usage.Retain, config.Duration(usage.DefaultRetain))
 	setDefault(&c.Keys.MaxUnseen, config.Duration(defaultMaxUnseen))
 	setDefault(&c.Keys.PerPrincipal, defaultKeys)
 	setDefault(&c.AdminSocket, filepath.Join(c.Data, "admin.sock"))
@@ -251,6 +255,8 @@ func (c *Config) validate() error {
 		return errors.New("sessions: limits must be at least 1")
 	case time.Duration(c.Sessions.Refresh) < refreshPause:
 		return fmt.Errorf("sessions.refresh: %s is too often for any provider; at least %s", time.Duration(c.Sessions.Refresh), refreshPause)
+	case time.Duration(c.Usage.Retain) < minRetain:
+		return errors.New("usage.retain: must be at least 24h: days are summed up")
 	case c.Keys.PerPrincipal < 0:
 		return errors.New("keys.per_principal: must be at least 1; leave keys: out of the grants to have none")
 	case !strings.HasPrefix(c.State, "sqlite:"):

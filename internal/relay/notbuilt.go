@@ -24,11 +24,6 @@ func (a *adminAPI) Principals(context.Context, admin.PrincipalQuestion) (admin.P
 	return admin.PrincipalList{}, notBuilt()
 }
 
-// AdminUsage is not built.
-func (a *adminAPI) AdminUsage(context.Context, admin.UsageQuestion) (admin.UsageReport, error) {
-	return admin.UsageReport{}, notBuilt()
-}
-
 // ShowPolicy is not built.
 func (a *adminAPI) ShowPolicy(context.Context) (admin.PolicyInForce, error) {
 	return admin.PolicyInForce{}, notBuilt()

@@ -25,6 +25,7 @@ func (r *Relay) record(ctx context.Context, e guard.Event) error {
 		Ended: e.Ended, Agent: e.Agent, Usage: e.Usage, TokensIn: max(e.TokensIn, 0), TokensOut: max(e.TokensOut, 0),
 	}
 	line.Detail = details(e)
+	r.countRequest(&e)
 	if e.Caller != nil {
 		line.Session, line.Principal, line.Via, line.Source = e.Caller.Session, e.Caller.Principal, e.Caller.Via, e.Caller.Source
 		if who, ok := e.Caller.Value.(principalSource); ok {
@@ -86,6 +87,8 @@ func details(e guard.Event) map[string]string {
 // streamRecord is the audit of one user stream: its decision and its end.
 type streamRecord struct {
 	relay *Relay
+	who   *identity
+	kind  string // of the resource
 	line  audit.Event
 	start time.Time
 }
@@ -93,7 +96,7 @@ type streamRecord struct {
 // recordStream writes the decision on a stream before anything goes upstream.
 func (r *Relay) recordStream(ctx context.Context, s *session, h tunnel.Header, res admin.JoinResource, d policy.Decision) (*streamRecord, error) {
 	id := s.identity()
-	rec := &streamRecord{relay: r, start: r.now(), line: audit.Event{
+	rec := &streamRecord{relay: r, who: id, kind: res.Kind, start: r.now(), line: audit.Event{
 		Kind: audit.KindDecision, Request: newID("st"), Session: s.tunnel.ID(), Principal: id.id(), Issuer: id.principal.Issuer,
 		Binding: id.principal.Binding, Resource: h.Resource, Action: policy.ActionConnect, Via: "tunnel", Source: s.source,
 		Grant: d.Grant, Reason: d.Reason, Revision: d.Revision, Decision: audit.Allow,
@@ -105,6 +108,7 @@ func (r *Relay) recordStream(ctx context.Context, s *session, h tunnel.Header, r
 	}
 	if !d.Allow {
 		rec.line.Decision, rec.line.Message = audit.Deny, d.Message
+		rec.countDenied()
 		return rec, r.audit.Denied(ctx, rec.line)
 	}
 	return rec, r.audit.Record(ctx, rec.line)
@@ -112,6 +116,7 @@ func (r *Relay) recordStream(ctx context.Context, s *session, h tunnel.Header, r
 
 // ended writes how the stream ended.
 func (rec *streamRecord) ended(why string, agent string, in, out int64) {
+	rec.count(why)
 	line := rec.line
 	line.Kind, line.Decision, line.Reason, line.Subject, line.Detail, line.Time = audit.KindOutcome, "", "", "", nil, time.Time{}
 	line.Ended, line.Agent, line.BytesIn, line.BytesOut = why, agent, in, out

@@ -21,6 +21,7 @@ import (
 	"iap/internal/limit"
 	"iap/internal/relaykey"
 	"iap/internal/state"
+	"iap/internal/usage"
 	"iap/internal/version"
 	"iap/policy/rego"
 	"iap/tunnel"
@@ -52,6 +53,7 @@ type Relay struct {
 	agents     *agents
 	live       liveStreams
 	limits     *limit.Book
+	usage      *usage.Book
 	ids        *ids
 	inflight   inflight
 	refused    refused
@@ -195,6 +197,9 @@ func (r *Relay) openGuard(ctx context.Context) error {
 		return err
 	}
 	if err := r.openLimits(ctx); err != nil {
+		return err
+	}
+	if err := r.openUsage(); err != nil {
 		return err
 	}
 	if r.ids, err = openIDs(ctx, r.store, r.now); err != nil {

@@ -27,8 +27,8 @@ const (
 	prefix = "usage/"
 )
 
-// levels from the finest.
-func levels() [3]Level { return [3]Level{Minute, Hour, Day} }
+// Levels lists them, from the finest.
+func Levels() []Level { return []Level{Minute, Hour, Day} }
 
 func (l Level) width() time.Duration {
 	switch l {

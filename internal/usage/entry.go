@@ -14,7 +14,7 @@ const (
 )
 
 const (
-	maxName   = 256 // bytes of a name; longer ones are cut
+	maxName   = 512 // bytes of a name, more than any principal has; longer ones are cut
 	maxGroups = 32  // groups of one principal that its requests count under
 )
 

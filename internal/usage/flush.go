@@ -60,7 +60,7 @@ func (b *Book) collect() {
 	b.fresh, b.latest, b.joined = make(map[int64]*table), nil, make(map[string]joinedGroups)
 	b.mu.Unlock()
 	for minute, t := range fresh {
-		for _, level := range levels() {
+		for _, level := range Levels() {
 			start := level.start(time.Unix(minute, 0)).Unix()
 			for s, c := range t.rows {
 				b.waiting(itemKey{level, shardOf(s.principal), start}).row(s).Add(c)
@@ -263,7 +263,7 @@ func (d *delta) size() int {
 
 // prune deletes what was written when more was kept.
 func (b *Book) prune(ctx context.Context) {
-	for _, level := range levels() {
+	for _, level := range Levels() {
 		for shard := range shards {
 			if err := b.pruneShard(ctx, level, shard); err != nil {
 				b.log.Error("old usage statistics cannot be deleted", "error", err)

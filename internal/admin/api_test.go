@@ -98,6 +98,11 @@ func (b *backend) AdminUsage(_ context.Context, q UsageQuestion) (UsageReport, e
 	return UsageReport{}, b.err
 }
 
+func (b *backend) Usage(_ context.Context, q UsageQuestion) (UsageReport, error) {
+	b.last = fmt.Sprintf("own %+v", q)
+	return UsageReport{}, b.err
+}
+
 func (b *backend) ShowPolicy(context.Context) (PolicyInForce, error) {
 	return PolicyInForce{Revision: "rev-1"}, b.err
 }

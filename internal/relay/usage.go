@@ -20,7 +20,7 @@ import (
 // which model how much and when, and nothing of what was said.
 type UsageConfig struct {
 	// Retain is how long sums by the day are kept; those by the hour are kept for
-	// 14 days, those by the minute for two hours. At least 24h. Default 9600h.
+	// 14 days, those by the minute for two hours. At least 24h. Default 400d.
 	Retain config.Duration `yaml:"retain"`
 }
 
@@ -30,7 +30,7 @@ const minRetain = 24 * time.Hour
 // That the last seconds of them are lost is no failure of the relay.
 func (r *Relay) openUsage() error {
 	book, err := usage.Open(usage.Options{
-		Store: r.store, Holder: keyID(r.key.Public().(ed25519.PublicKey)), Retain: time.Duration(r.cfg.Usage.Retain), Now: r.now, Logger: r.log,
+		Store: r.store, Holder: keyID(r.assertionKey.Public().(ed25519.PublicKey)), Retain: time.Duration(r.cfg.Usage.Retain), Now: r.now, Logger: r.log,
 	})
 	if err != nil {
 		return err

@@ -4,8 +4,11 @@
 package plaintext
 
 import (
+	"bytes"
+	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Clean replaces what acts on a terminal, or on how text reads, instead of
@@ -26,6 +29,23 @@ func Lines(s string) string {
 		lines[i] = Clean(lines[i])
 	}
 	return strings.Join(lines, "\n")
+}
+
+// JSON writes what Clean would replace as escapes, which mean the same in a
+// document and nothing to a terminal. Line breaks between tokens stay.
+func JSON(document []byte) []byte {
+	if !bytes.ContainsFunc(document, func(r rune) bool { return r != '\n' && Hidden(r) }) {
+		return document
+	}
+	out := make([]byte, 0, len(document)+64)
+	for _, r := range string(document) {
+		if r == '\n' || !Hidden(r) {
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		out = fmt.Appendf(out, `\u%04x`, r) // every hidden character is in the first plane
+	}
+	return out
 }
 
 // Hidden reports whether r is a control character or changes the direction of

@@ -65,12 +65,6 @@ func Grouped(n int64) string {
 	return text
 }
 
-// Short is the beginning of an id, enough to tell a few apart and to type back.
-func Short(id string) string {
-	const enough = 10
-	return id[:min(len(id), enough)]
-}
-
 // barColumns is how wide a Bar is.
 const barColumns = 10
 

@@ -1,0 +1,20 @@
+// Package console is the operator's commands: who is connected, end it, refuse
+// it, how the relay is, what was decided. It exists because they are typed at two
+// ends, as `iapctl …` by whom the policy lets use the verb, and as `iap-relay
+// admin …` by root on the relay's machine, and must ask, do and show the same.
+//
+// A Console builds cobra commands over admin.Client; its Host is the program they
+// are part of, and knows how to reach the relay. What is printed is a table of 80
+// columns or, with -o json, one document (documents.go) that both programs share.
+// Words of others (principals, names, sources) are cleaned where a row is made.
+//
+// # Rooms
+//
+//   - console.go: Host, and what every command does
+//   - documents.go: the documents of -o json
+//   - pick.go: which id was meant by its beginning
+//   - sessions.go, principals.go, agents.go, tokens.go, keys.go, budgets.go,
+//     policy.go, explain.go, status.go: a group of commands each
+//   - audit.go: search and follow the audit log
+//   - line.go: a record of it as one line
+package console

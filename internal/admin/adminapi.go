@@ -9,18 +9,19 @@ type AdminBackend interface {
 	AdminStatus(ctx context.Context) (Status, error)
 
 	Sessions(ctx context.Context, q SessionQuestion) (SessionList, error)
-	KillSession(ctx context.Context, q ByID) (Done, error)
+	KillSession(ctx context.Context, q SessionAct) (Ended, error)
+	KillSessions(ctx context.Context, q KillQuestion) (Ended, error)
 
 	Agents(ctx context.Context) ([]Agent, error)
 	JoinTokens(ctx context.Context) ([]JoinToken, error)
 	CreateJoinToken(ctx context.Context, t NewJoinToken) (JoinTokenCreated, error)
 	RevokeJoinToken(ctx context.Context, q ByID) (Done, error)
-	RevokeAgent(ctx context.Context, q ByID) (Done, error)
+	RevokeAgent(ctx context.Context, q ByID) (Ended, error)
 	RotateAgent(ctx context.Context, q ByID) (AgentRotation, error)
 	RotateRelay(ctx context.Context, q NewRelayKey) (RelayRotation, error)
 
 	Principals(ctx context.Context, q PrincipalQuestion) (PrincipalList, error)
-	RevokePrincipal(ctx context.Context, q PrincipalAct) (Done, error)
+	RevokePrincipal(ctx context.Context, q PrincipalAct) (Ended, error)
 	RestorePrincipal(ctx context.Context, q PrincipalAct) (Done, error)
 
 	AdminResources(ctx context.Context) (ResourceStates, error)

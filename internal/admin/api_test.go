@@ -46,12 +46,26 @@ func (b *backend) saw(call, id string) (Done, error) {
 	return Done{}, b.err
 }
 
-func (b *backend) RevokeAgent(_ context.Context, q ByID) (Done, error) { return b.saw("revoke", q.ID) }
+// ended answers like saw.
+func (b *backend) ended(call, id string) (Ended, error) {
+	_, err := b.saw(call, id)
+	return Ended{Sessions: 2, Streams: 5}, err
+}
 
-func (b *backend) KillSession(_ context.Context, q ByID) (Done, error) { return b.saw("kill", q.ID) }
+func (b *backend) RevokeAgent(_ context.Context, q ByID) (Ended, error) {
+	return b.ended("revoke", q.ID)
+}
 
-func (b *backend) RevokePrincipal(_ context.Context, q PrincipalAct) (Done, error) {
-	return b.saw("revoke principal", q.ID+" "+q.Reason)
+func (b *backend) KillSession(_ context.Context, q SessionAct) (Ended, error) {
+	return b.ended("kill", q.ID)
+}
+
+func (b *backend) KillSessions(_ context.Context, q KillQuestion) (Ended, error) {
+	return b.ended("kill all of", q.Principal+q.Agent+" "+q.Reason)
+}
+
+func (b *backend) RevokePrincipal(_ context.Context, q PrincipalAct) (Ended, error) {
+	return b.ended("revoke principal", q.ID+" "+q.Reason)
 }
 
 func (b *backend) RestorePrincipal(_ context.Context, q PrincipalAct) (Done, error) {
@@ -213,13 +227,17 @@ func TestBothEndsSpeakTheSameDocuments(t *testing.T) {
 		t.Error(b.last)
 	}
 	for _, id := range []string{"x", "a b", "../../v1/whoami", "a/b?c#d", "%2e%2e", "ü"} {
-		if err := operator.RevokeAgent(ctx, id); err != nil || b.last != "revoke "+id {
+		if err := errorOf(operator.RevokeAgent(ctx, id)); err != nil || b.last != "revoke "+id {
 			t.Errorf("revoke %q: %q, %v", id, b.last, err)
 		}
-		if err := operator.KillSession(ctx, id); err != nil || b.last != "kill "+id {
+		if err := errorOf(operator.KillSession(ctx, id, "")); err != nil || b.last != "kill "+id {
 			t.Errorf("kill %q: %q, %v", id, b.last, err)
 		}
-		if err := operator.RevokePrincipal(ctx, id, "left"); err != nil || b.last != "revoke principal "+id+" left" {
+		check(t, "kill all", Ended{Sessions: 2, Streams: 5})(operator.KillSessions(ctx, KillQuestion{Principal: id, Reason: "left"}))
+		if b.last != "kill all of "+id+" left" {
+			t.Errorf("kill all of %q: %q", id, b.last)
+		}
+		if err := errorOf(operator.RevokePrincipal(ctx, id, "left")); err != nil || b.last != "revoke principal "+id+" left" {
 			t.Errorf("revoke %q: %q, %v", id, b.last, err)
 		}
 		if err := operator.RestorePrincipal(ctx, id, ""); err != nil || b.last != "restore principal "+id+" " {
@@ -233,6 +251,9 @@ func TestBothEndsSpeakTheSameDocuments(t *testing.T) {
 		}
 	}
 }
+
+// errorOf is the error of a call that also answers.
+func errorOf(_ Ended, err error) error { return err }
 
 func TestQuestionsAreWhatTheBackendSees(t *testing.T) {
 	b := &backend{}
@@ -257,7 +278,7 @@ func TestErrorsArriveWithCodeStatusAndHint(t *testing.T) {
 	b := &backend{err: fmt.Errorf("wrapped: %w", want)}
 	user, operator := clientOf(t, UserHandler(b, b, &gate{})), clientOf(t, AdminHandler(b, &gate{}))
 	_, one := user.Whoami(t.Context())
-	two := operator.KillSession(t.Context(), "x")
+	two := errorOf(operator.KillSession(t.Context(), "x", ""))
 	for _, err := range []error{one, two} {
 		var got *Error
 		if !errors.As(err, &got) || *got != *want {

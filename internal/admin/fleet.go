@@ -54,9 +54,8 @@ func (c *Client) RevokeJoinToken(ctx context.Context, id string) error {
 }
 
 // RevokeAgent refuses the agent's key from now on and cuts its sessions.
-func (c *Client) RevokeAgent(ctx context.Context, id string) error {
-	_, err := post[Done](ctx, c, "/v1/admin/agents/"+url.PathEscape(id)+"/revoke", nil)
-	return err
+func (c *Client) RevokeAgent(ctx context.Context, id string) (Ended, error) {
+	return post[Ended](ctx, c, "/v1/admin/agents/"+url.PathEscape(id)+"/revoke", nil)
 }
 
 // AdminResources lists every resource.

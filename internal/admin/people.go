@@ -68,15 +68,53 @@ func (q PrincipalAct) Target() string { return q.ID }
 // Why is what the record of the call gives as its reason.
 func (q PrincipalAct) Why() string { return q.Reason }
 
+// SessionAct ends the session with an id, and the others of its login.
+type SessionAct struct {
+	ID     string `json:"-" path:"id"`
+	Reason string `json:"reason,omitempty"` // for the record, one line
+}
+
+// Target is what the record of the call names.
+func (q SessionAct) Target() string { return q.ID }
+
+// Why is what the record of the call gives as its reason.
+func (q SessionAct) Why() string { return q.Reason }
+
+// KillQuestion ends every session of a principal or of an agent; one of them is
+// set.
+type KillQuestion struct {
+	Principal string `json:"principal,omitempty"` // issuer/subject
+	Agent     string `json:"agent,omitempty"`     // id
+	Reason    string `json:"reason,omitempty"`    // for the record, one line
+}
+
+// Target is what the record of the call names.
+func (q KillQuestion) Target() string { return q.Principal + q.Agent }
+
+// Why is what the record of the call gives as its reason.
+func (q KillQuestion) Why() string { return q.Reason }
+
+// Ended is how much ended with a right that was taken away.
+type Ended struct {
+	Sessions int `json:"sessions"`
+	Streams  int `json:"streams"` // that ran in those sessions
+	Keys     int `json:"keys"`    // for programs
+}
+
 // Sessions lists live sessions.
 func (c *Client) Sessions(ctx context.Context, q SessionQuestion) (SessionList, error) {
 	return ask[SessionList](ctx, c, "/v1/admin/sessions", q)
 }
 
 // KillSession ends a session and refuses its key until a new login.
-func (c *Client) KillSession(ctx context.Context, id string) error {
-	_, err := post[Done](ctx, c, "/v1/admin/sessions/"+url.PathEscape(id)+"/kill", nil)
-	return err
+func (c *Client) KillSession(ctx context.Context, id, reason string) (Ended, error) {
+	return post[Ended](ctx, c, "/v1/admin/sessions/"+url.PathEscape(id)+"/kill", SessionAct{Reason: reason})
+}
+
+// KillSessions ends every session of somebody. A person needs a new login; an
+// agent may come back at once.
+func (c *Client) KillSessions(ctx context.Context, q KillQuestion) (Ended, error) {
+	return post[Ended](ctx, c, "/v1/admin/sessions/kill", q)
 }
 
 // Principals lists who is known.
@@ -86,9 +124,8 @@ func (c *Client) Principals(ctx context.Context, q PrincipalQuestion) (Principal
 
 // RevokePrincipal refuses every key and token of the principal until
 // RestorePrincipal, and ends its sessions.
-func (c *Client) RevokePrincipal(ctx context.Context, id, reason string) error {
-	_, err := post[Done](ctx, c, "/v1/admin/principals/"+url.PathEscape(id)+"/revoke", PrincipalAct{Reason: reason})
-	return err
+func (c *Client) RevokePrincipal(ctx context.Context, id, reason string) (Ended, error) {
+	return post[Ended](ctx, c, "/v1/admin/principals/"+url.PathEscape(id)+"/revoke", PrincipalAct{Reason: reason})
 }
 
 // RestorePrincipal takes a revocation back.

@@ -40,6 +40,7 @@ func adminRoutes() []route {
 		{policy.VerbStatus, "GET /v1/admin/status", "How the relay is, with every session", recordLook, answers(AdminBackend.AdminStatus)},
 		{policy.VerbSessionsList, "GET /v1/admin/sessions", "Live sessions", recordLook, asks(AdminBackend.Sessions)},
 		{policy.VerbSessionsKill, "POST /v1/admin/sessions/{id}/kill", "End a login's sessions and refuse its key until a new login", recordAfter, asks(AdminBackend.KillSession)},
+		{policy.VerbSessionsKill, "POST /v1/admin/sessions/kill", "End every session of a principal or of an agent", recordAfter, asks(AdminBackend.KillSessions)},
 		{policy.VerbAgentsList, "GET /v1/admin/agents", "Enrolled agents", recordLook, answers(AdminBackend.Agents)},
 		{policy.VerbAgentsToken, "GET /v1/admin/agents/tokens", "Join tokens, without their secrets", recordLook, answers(AdminBackend.JoinTokens)},
 		{policy.VerbAgentsToken, "POST /v1/admin/agents/tokens", "Make a single-use join token", recordFirst, asks(AdminBackend.CreateJoinToken)},

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net/http"
 
-	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/state"
-	"iap/tunnel"
 )
 
 // adminAPI is what administrators can have done, by whichever way they come: the
@@ -43,8 +41,9 @@ func (a *adminAPI) CreateJoinToken(ctx context.Context, q admin.NewJoinToken) (a
 	return a.relay.createJoinToken(ctx, q)
 }
 
-func (a *adminAPI) RevokeAgent(ctx context.Context, q admin.ByID) (admin.Done, error) {
+func (a *adminAPI) RevokeAgent(ctx context.Context, q admin.ByID) (admin.Ended, error) {
 	id := q.ID
+	ended := stillRunning(a.relay.sessions.all(ofAgent(id)))
 	a.relay.refused.add(id) // first in memory: it takes rights away even with disk and state gone
 	a.relay.agents.revoked(id)
 	now := a.relay.now().UTC()
@@ -53,34 +52,20 @@ func (a *adminAPI) RevokeAgent(ctx context.Context, q admin.ByID) (admin.Done, e
 		return nil
 	})
 	if errors.Is(err, state.ErrNotFound) {
-		return admin.Done{}, &admin.Error{Status: http.StatusNotFound, Code: "unknown_agent", Message: fmt.Sprintf("no agent %q is enrolled", id), Hint: "iapctl agents ls"}
+		return admin.Ended{}, &admin.Error{Status: http.StatusNotFound, Code: "unknown_agent", Message: fmt.Sprintf("no agent %q is enrolled", id), Hint: "iapctl agents ls"}
 	}
-	return admin.Done{}, stateFailed(err)
-}
-
-// KillSession ends every session of the login, not just the one named: the other
-// class of the same key is the same hand, and so is a workload's token under
-// another key. The keys that the login made for programs end with it.
-func (a *adminAPI) KillSession(ctx context.Context, q admin.ByID) (admin.Done, error) {
-	target := a.relay.sessions.find(q.ID)
-	if target == nil || target.identity().agent != nil {
-		return admin.Done{}, &admin.Error{Status: http.StatusNotFound, Code: "unknown_session", Message: fmt.Sprintf("no user session %q is open", q.ID), Hint: "iapctl sessions ls"}
-	}
-	a.relay.refuseLogin(target) // in memory first: a slow database must not keep a session alive
-	for _, s := range a.relay.sessions.all(a.relay.killed) {
-		s.stop(tunnel.CodeRevoked, "an administrator ended this session; run iapctl login")
-	}
-	keysErr := a.relay.endKeysOf(ctx, auth.KeyID(target.tunnel.PublicKey()))
-	return admin.Done{}, stateFailed(errors.Join(a.relay.storeRefusal(ctx, target), keysErr))
+	return ended, stateFailed(err)
 }
 
 // RevokePrincipal takes a principal as whoami prints it, issuer/subject. It need
 // not have been seen yet.
-func (a *adminAPI) RevokePrincipal(ctx context.Context, q admin.PrincipalAct) (admin.Done, error) {
+func (a *adminAPI) RevokePrincipal(ctx context.Context, q admin.PrincipalAct) (admin.Ended, error) {
 	if !a.relay.isPrincipal(q.ID) {
-		return admin.Done{}, badRequest(fmt.Sprintf("principal %q is not of the form ISSUER/SUBJECT with an issuer of relay.yaml", q.ID))
+		return admin.Ended{}, badRequest(fmt.Sprintf("principal %q is not of the form ISSUER/SUBJECT with an issuer of relay.yaml", q.ID))
 	}
-	return admin.Done{}, stateFailed(a.relay.revokePrincipal(ctx, q.ID))
+	ended := stillRunning(a.relay.sessions.all(ofPrincipal(q.ID)))
+	ended.Keys = len(a.relay.keys.of(func(k *programKey) bool { return k.Owner == q.ID }))
+	return ended, stateFailed(a.relay.revokePrincipal(ctx, q.ID))
 }
 
 // RestorePrincipal takes that back.

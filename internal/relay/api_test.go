@@ -140,7 +140,7 @@ func TestAdminVerbsAreNotServedOnStreams(t *testing.T) {
 	if _, err := api(t, alice).AdminStatus(within(t)); refusalOf(err) != "verb_not_granted" {
 		t.Errorf("alice has the admin API: %v", err)
 	}
-	if err := api(t, alice).KillSession(within(t), session.ID()); refusalOf(err) != "verb_not_granted" {
+	if err := errorOf(api(t, alice).KillSession(within(t), session.ID(), "")); refusalOf(err) != "verb_not_granted" {
 		t.Errorf("alice kills sessions: %v", err)
 	}
 	if session.Err() != nil {
@@ -203,9 +203,9 @@ func TestAdminErrorsHaveOneShape(t *testing.T) {
 		err  error
 		code string
 	}{
-		"no such agent":   {s.admin.RevokeAgent(within(t), "agent-1"), "unknown_agent"},
-		"odd agent":       {s.admin.RevokeAgent(within(t), "../x y"), "unknown_agent"},
-		"no such session": {s.admin.KillSession(within(t), "x"), "unknown_session"},
+		"no such agent":   {errorOf(s.admin.RevokeAgent(within(t), "agent-1")), "unknown_agent"},
+		"odd agent":       {errorOf(s.admin.RevokeAgent(within(t), "../x y")), "unknown_agent"},
+		"no such session": {errorOf(s.admin.KillSession(within(t), "x", "")), "unknown_session"},
 	} {
 		var refused *admin.Error
 		if !errors.As(got.err, &refused) || refused.Code != got.code || refused.Message == "" || refused.Hint == "" || refused.Status != http.StatusNotFound {
@@ -214,7 +214,7 @@ func TestAdminErrorsHaveOneShape(t *testing.T) {
 	}
 	fake := s.enrolFake(false, served{"web", "http", ""})
 	agent := fake.serve(tunnel.Bulk, func(context.Context, *tunnel.Stream, tunnel.Header) {}, tunnel.Announcement{Resource: "web", Kind: "http"})
-	if err := s.admin.KillSession(within(t), agent.ID()); refusalOf(err) != "unknown_session" {
+	if err := errorOf(s.admin.KillSession(within(t), agent.ID(), "")); refusalOf(err) != "unknown_session" {
 		t.Errorf("an agent's session was killed as a user's: %v", err)
 	}
 	acts := s.events(func(e audit.Event) bool { return e.Kind == audit.KindAdmin })

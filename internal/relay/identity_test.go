@@ -248,7 +248,7 @@ func TestKilledWorkloadTokenIsRefusedUnderEveryKey(t *testing.T) {
 		_, err = api(t, one).Whoami(within(t))
 		must(t, err)
 	}
-	must(t, s.admin.KillSession(within(t), session.ID()))
+	must(t, errorOf(s.admin.KillSession(within(t), session.ID(), "")))
 	await(t, session.Done(), "the session ends")
 	await(t, sibling.Done(), "the session of the same token under another key ends")
 	refused := func(when string) {
@@ -274,7 +274,7 @@ func TestKilledKeyIsRefusedUntilANewLoginAlsoAfterARestart(t *testing.T) {
 	s := newSystem(t, allowAll)
 	alice := s.user(nil)
 	interactive, bulk := alice.open(tunnel.Interactive), alice.open(tunnel.Bulk)
-	must(t, s.admin.KillSession(within(t), interactive.ID()))
+	must(t, errorOf(s.admin.KillSession(within(t), interactive.ID(), "")))
 	for _, session := range []*tunnel.Session{interactive, bulk} {
 		await(t, session.Done(), "both sessions of the key end")
 		if got := tunnel.CodeOf(session.Err()); got != tunnel.CodeRevoked {
@@ -357,7 +357,7 @@ func TestAgentIdsAreNotToldApart(t *testing.T) {
 	foreign := answer(&fakeAgent{s: s, id: known.id, key: newKey(t)})
 	unknown := answer(&fakeAgent{s: s, id: "agent-000000000000000000000000", key: newKey(t)})
 	odd := answer(&fakeAgent{s: s, id: "../join", key: newKey(t)})
-	must(t, s.admin.RevokeAgent(within(t), known.id))
+	must(t, errorOf(s.admin.RevokeAgent(within(t), known.id)))
 	revoked := answer(known)
 	if foreign != unknown || unknown != odd || odd != revoked {
 		t.Errorf("the answers differ:\n%s\n%s\n%s\n%s", foreign, unknown, odd, revoked)
@@ -369,7 +369,7 @@ func TestRevokedAgentIsCutAndRefusedAlsoAfterARestart(t *testing.T) {
 	a := s.enrolFake(false, served{"web", "http", ""})
 	announce := tunnel.Announcement{Resource: "web", Kind: "http", Healthy: true}
 	session := a.serve(tunnel.Bulk, func(context.Context, *tunnel.Stream, tunnel.Header) {}, announce)
-	must(t, s.admin.RevokeAgent(within(t), a.id))
+	must(t, errorOf(s.admin.RevokeAgent(within(t), a.id)))
 	await(t, session.Done(), "the agent is cut")
 	if got := tunnel.CodeOf(session.Err()); got != tunnel.CodeRevoked {
 		t.Errorf("cut with %v", session.Err())
@@ -396,10 +396,10 @@ func TestRightsAreTakenAwayWithTheDatabaseGone(t *testing.T) {
 	alice := s.user(nil)
 	session := alice.open(tunnel.Interactive)
 	must(t, s.relay.store.Close())
-	if err := s.admin.KillSession(within(t), session.ID()); err == nil {
+	if err := errorOf(s.admin.KillSession(within(t), session.ID(), "")); err == nil {
 		t.Error("the kill did not say that the database is gone")
 	}
-	if err := s.admin.RevokeAgent(within(t), fake.id); err == nil {
+	if err := errorOf(s.admin.RevokeAgent(within(t), fake.id)); err == nil {
 		t.Error("the revocation did not say that the database is gone")
 	}
 	await(t, session.Done(), "the session ends")

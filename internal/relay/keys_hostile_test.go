@@ -104,7 +104,7 @@ func TestKeysThatAKilledLoginMadeEndWithIt(t *testing.T) {
 	k := s.newKey(api(t, stolen), program("thiefs"))
 	mine := s.user(nil).open(tunnel.Interactive)
 	kept := s.newKey(api(t, mine), program("kept"))
-	must(t, s.admin.KillSession(within(t), stolen.ID()))
+	must(t, errorOf(s.admin.KillSession(within(t), stolen.ID(), "")))
 	check := func() {
 		t.Helper()
 		if r, text := s.chatWith(k.Text); r.StatusCode != 401 {

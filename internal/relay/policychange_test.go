@@ -157,7 +157,7 @@ func TestPolicyChangeEndsWhatIsNoLongerAllowedAndSparesTheRest(t *testing.T) {
 
 func TestKillEndsRunningAnswersWithTheReasonInTheirProtocol(t *testing.T) {
 	r := startRunning(t)
-	must(t, r.s.admin.KillSession(within(t), r.alice.session.ID()))
+	must(t, errorOf(r.s.admin.KillSession(within(t), r.alice.session.ID(), "")))
 	r.alice.cut(t, tunnel.CodeRevoked)
 	await(t, r.alice.session.Done(), "alice's session ends")
 	if got := tunnel.CodeOf(r.alice.session.Err()); got != tunnel.CodeRevoked {
@@ -258,7 +258,7 @@ func TestRefreshedTokenWithoutTheGroupEndsWhatTheGroupAllowed(t *testing.T) {
 
 func TestRevokedPrincipalIsCutAndStaysOutUntilRestored(t *testing.T) {
 	r := startRunning(t)
-	must(t, r.s.admin.RevokePrincipal(within(t), "corp/alice", ""))
+	must(t, errorOf(r.s.admin.RevokePrincipal(within(t), "corp/alice", "")))
 	r.alice.cut(t, tunnel.CodeRevoked)
 	await(t, r.alice.session.Done(), "alice's session ends")
 	r.whole(t, r.bob)
@@ -280,7 +280,7 @@ func TestRevokedPrincipalIsCutAndStaysOutUntilRestored(t *testing.T) {
 	must(t, r.s.admin.RestorePrincipal(within(t), "corp/alice", ""))
 	r.s.user(nil).open(tunnel.Interactive)
 	for _, id := range []string{"alice", "nobody/alice", "corp/"} {
-		if err := r.s.admin.RevokePrincipal(within(t), id, ""); err == nil {
+		if err := errorOf(r.s.admin.RevokePrincipal(within(t), id, "")); err == nil {
 			t.Errorf("%q was revoked", id)
 		}
 	}

@@ -116,8 +116,8 @@ func TestRightsAreTakenAwayBeforeTheDatabaseAnswers(t *testing.T) {
 	release := store.hold()
 	defer release()
 	var acting sync.WaitGroup
-	acting.Go(func() { _ = s.admin.KillSession(context.Background(), session.ID()) })
-	acting.Go(func() { _ = s.admin.RevokeAgent(context.Background(), fake.id) })
+	acting.Go(func() { _ = errorOf(s.admin.KillSession(context.Background(), session.ID(), "")) })
+	acting.Go(func() { _ = errorOf(s.admin.RevokeAgent(context.Background(), fake.id)) })
 	await(t, session.Done(), "the session ends")
 	await(t, agent.Done(), "the agent is cut")
 	release()
@@ -171,7 +171,7 @@ func TestPromptThatTheAgentDoesNotReadEndsWithItsCaller(t *testing.T) {
 			})
 			await(t, asked, "the agent is asked")
 			if end == "kill" {
-				must(t, s.admin.KillSession(within(t), session.ID()))
+				must(t, errorOf(s.admin.KillSession(within(t), session.ID(), "")))
 			} else {
 				cancel()
 			}

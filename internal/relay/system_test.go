@@ -64,6 +64,9 @@ type system struct {
 // change adapts the configuration of one test.
 type change func(*Config)
 
+// errorOf is the error of a call of the admin API that also tells what it ended.
+func errorOf(_ admin.Ended, err error) error { return err }
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

@@ -1,0 +1,84 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"iap/auth"
+	"iap/internal/admin"
+	"iap/tunnel"
+)
+
+const killedMessage = "an administrator ended this session; run iapctl login"
+
+// KillSession ends every session of the login, not just the one named: the other
+// class of the same key is the same hand, and so is a workload's token under
+// another key. The keys that the login made for programs end with it.
+func (a *adminAPI) KillSession(ctx context.Context, q admin.SessionAct) (admin.Ended, error) {
+	target := a.relay.sessions.find(q.ID)
+	if target == nil || target.identity().agent != nil {
+		return admin.Ended{}, &admin.Error{Status: http.StatusNotFound, Code: "unknown_session", Message: fmt.Sprintf("no user session %q is open", q.ID), Hint: "iapctl sessions ls"}
+	}
+	return a.relay.killLogins(ctx, []*session{target})
+}
+
+// KillSessions ends all sessions of a principal, whose logins are refused from
+// then on, or of an agent, which may come back: its key is refused by RevokeAgent.
+func (a *adminAPI) KillSessions(ctx context.Context, q admin.KillQuestion) (admin.Ended, error) {
+	switch {
+	case (q.Principal == "") == (q.Agent == ""):
+		return admin.Ended{}, badRequest("say whose sessions: principal or agent")
+	case q.Agent != "":
+		all := a.relay.sessions.all(ofAgent(q.Agent))
+		ended := stillRunning(all)
+		for _, s := range all {
+			_ = s.tunnel.Close(tunnel.CodeRevoked, "an administrator ended this session") // bounded; it is gone either way
+		}
+		return ended, nil
+	case !a.relay.isPrincipal(q.Principal):
+		return admin.Ended{}, badRequest(fmt.Sprintf("principal %q is not of the form ISSUER/SUBJECT with an issuer of relay.yaml", q.Principal))
+	}
+	return a.relay.killLogins(ctx, a.relay.sessions.all(ofPrincipal(q.Principal)))
+}
+
+// killLogins refuses the logins of the sessions and ends what they opened.
+func (r *Relay) killLogins(ctx context.Context, targets []*session) (admin.Ended, error) {
+	logins := map[string]*session{}
+	for _, s := range targets { // in memory first: a slow database must not keep a session alive
+		r.refuseLogin(s)
+		logins[auth.KeyID(s.tunnel.PublicKey())] = s
+	}
+	all := r.sessions.all(r.killed)
+	ended := stillRunning(all)
+	for _, s := range all {
+		s.stop(tunnel.CodeRevoked, killedMessage)
+	}
+	var failures []error
+	for login, s := range logins {
+		ended.Keys += len(r.keys.of(func(k *programKey) bool { return k.Login == login }))
+		failures = append(failures, r.endKeysOf(ctx, login), r.storeRefusal(ctx, s))
+	}
+	return ended, stateFailed(errors.Join(failures...))
+}
+
+// stillRunning counts the sessions that have not ended yet, and their streams.
+func stillRunning(all []*session) admin.Ended {
+	var ended admin.Ended
+	for _, s := range all {
+		if s.ctx.Err() == nil {
+			ended.Sessions++
+			ended.Streams += s.tunnel.NumStreams()
+		}
+	}
+	return ended
+}
+
+func ofAgent(id string) func(*session) bool {
+	return func(s *session) bool { return s.identity().agent != nil && s.identity().agent.ID == id }
+}
+
+func ofPrincipal(id string) func(*session) bool {
+	return func(s *session) bool { return s.identity().agent == nil && s.identity().id() == id }
+}

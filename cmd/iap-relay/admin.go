@@ -69,7 +69,10 @@ relay's own user may; every call is in the audit log as local:root.`,
 	sessions.AddCommand(sessionsLs(o), sessionsKill(o))
 	principals := &cobra.Command{Use: "principals", Short: "Revoke and restore people and programs"}
 	principals.AddCommand(
-		principalAct(o, "revoke", "Refuse every key and token of a principal and end its sessions", (*admin.Client).RevokePrincipal),
+		principalAct(o, "revoke", "Refuse every key and token of a principal and end its sessions", func(client *admin.Client, ctx context.Context, id, reason string) error {
+			_, err := client.RevokePrincipal(ctx, id, reason)
+			return err
+		}),
 		principalAct(o, "restore", "Take a revocation back", (*admin.Client).RestorePrincipal),
 	)
 	policies := &cobra.Command{Use: "policy", Short: "Reload the policy"}
@@ -183,7 +186,7 @@ func parseResources(resources, labels []string) ([]admin.JoinResource, error) {
 func agentsRevoke(o *adminOptions) *cobra.Command {
 	return &cobra.Command{Use: "revoke ID", Short: "Refuse an agent from now on and cut its sessions", Args: servercmd.OneArg, RunE: func(c *cobra.Command, args []string) error {
 		return o.call(c, func(ctx context.Context, client *admin.Client) error {
-			if err := client.RevokeAgent(ctx, args[0]); err != nil {
+			if _, err := client.RevokeAgent(ctx, args[0]); err != nil {
 				return err
 			}
 			return printOr(c.OutOrStdout(), o.output, map[string]string{"revoked": args[0]}, func(w io.Writer) { fmt.Fprintf(w, "%s is revoked.\n", args[0]) })
@@ -219,7 +222,7 @@ func printSessions(w io.Writer, all []admin.SessionInfo) {
 func sessionsKill(o *adminOptions) *cobra.Command {
 	return &cobra.Command{Use: "kill ID", Short: "End a session; its login is refused from now on", Args: servercmd.OneArg, RunE: func(c *cobra.Command, args []string) error {
 		return o.call(c, func(ctx context.Context, client *admin.Client) error {
-			if err := client.KillSession(ctx, args[0]); err != nil {
+			if _, err := client.KillSession(ctx, args[0], ""); err != nil {
 				return err
 			}
 			return printOr(c.OutOrStdout(), o.output, map[string]string{"killed": args[0]}, func(w io.Writer) {

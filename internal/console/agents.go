@@ -124,11 +124,8 @@ the new one, and what runs goes on. agents ls shows the new key's id with -o jso
 					return err
 				}
 				return c.show(cmd.OutOrStdout(), rotationDocument{Schema, rotation}, func(w io.Writer) {
-					if rotation.State == "done" {
-						fmt.Fprintf(w, "%s has a new key.\n", ids[0])
-						return
-					}
-					fmt.Fprintf(w, "%s was asked for a new key.\n", ids[0])
+					fmt.Fprintf(w, "%s has a new key, %s. The old one opens sessions until %s.\n",
+						ids[0], plaintext.Clean(rotation.Key), screen.Clock(rotation.OldUntil, time.Now()))
 				})
 			})
 		},

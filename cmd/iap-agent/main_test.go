@@ -179,7 +179,8 @@ func TestJoinCheckRunAndRevoke(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("a stopped agent ends with %v", err)
 	}
-	must(t, relayAdmin.RevokeAgent(t.Context(), id))
+	_, err = relayAdmin.RevokeAgent(t.Context(), id)
+	must(t, err)
 	text, err = command(t, "", "check", "--config", file)
 	if err == nil || !strings.Contains(text, "FAILED  relay") {
 		t.Errorf("a revoked agent passes its check: %v\n%s", err, text)

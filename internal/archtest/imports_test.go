@@ -36,6 +36,7 @@ var layers = []struct {
 	{"policy", []string{"policy"}, "policy is a domain of its own: it decides on plain structs"},
 	{"internal/modelapi", nil, "knowledge of the model servers' APIs, without I/O; relay, agent and CLI all use it"},
 	{"internal/guard", []string{"internal/modelapi"}, "the guard is built from funcs, so that an agent can mount the very same handler"},
+	{"internal/fleet", []string{"internal/modelapi", "tunnel"}, "which agent is next depends on what agents say, not on how a relay hears it"},
 	{"internal/config", nil, "everybody reads configuration: it can know nobody"},
 	{"internal/state", nil, "a store knows nothing of what it stores"},
 	{"internal/limit", []string{"internal/state"}, "counting knows amounts and windows: whose they are and what they buy is others' business"},

@@ -53,7 +53,7 @@ func (x *exchange) forward() {
 		x.fail(ctx, x.endOf(ctx, err))
 		return
 	}
-	x.agent = response.Agent
+	x.agent, x.tried = response.Agent, response.Tried
 	body := newBody(response.Body)
 	release := x.closeWith(ctx, body)
 	defer release() // should a panic pass here
@@ -86,7 +86,10 @@ func (r *Response) failure() string {
 // while the model was thinking.
 func mayHaveWorked(ctx context.Context, err error) bool {
 	var upstream *UpstreamError
-	if ctx.Err() != nil || !errors.As(err, &upstream) {
+	if errors.As(err, &upstream) && upstream.NotSent {
+		return false
+	}
+	if ctx.Err() != nil || upstream == nil {
 		return true
 	}
 	switch upstream.Code {
@@ -145,6 +148,7 @@ func (x *exchange) endOf(ctx context.Context, err error) *ending {
 		if upstream.Agent != "" {
 			x.agent = upstream.Agent
 		}
+		x.tried = upstream.Tried
 		e := &ending{code: upstream.Code, status: upstream.Status, message: upstream.Message, retryAfter: upstream.RetryAfter}
 		if e.status < 400 || e.status > 599 {
 			e.status = http.StatusBadGateway

@@ -46,6 +46,7 @@ type Event struct {
 	Duration time.Duration
 	Ended    string // "completed", "client_gone", "upstream_reset", "agent_lost", "revoked", …
 	Agent    string
+	Tried    []string // agent and code of each that was asked before Agent, and sent nothing
 
 	Alias     string   // the name the caller wrote for Model
 	Refused   string   // the action that was denied, where it is one of Also

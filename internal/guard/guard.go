@@ -123,6 +123,7 @@ type Response struct {
 	Header http.Header
 	Body   io.ReadCloser
 	Agent  string
+	Tried  []string // agent and code of each that was asked before and sent nothing
 	// Ended is asked once Body has come to io.EOF: the code of an error that the agent, not the model server, put into
 	// the answer; "" for none. May be nil.
 	Ended func() string
@@ -134,8 +135,11 @@ type UpstreamError struct {
 	Status     int    // answered to the caller if nothing was sent yet; 0: 502
 	Message    string
 	RetryAfter time.Duration
-	Agent      string // that said so, if one did
-	Err        error
+	Agent      string // the one it is about, if one was asked
+	// NotSent says that no byte of the request can have reached a model server.
+	NotSent bool
+	Tried   []string // agent and code of each that was asked before another
+	Err     error
 }
 
 func (e *UpstreamError) Error() string { return e.Code + ": " + e.Message }

@@ -76,6 +76,7 @@ type exchange struct {
 	sent      int64
 	ttft      time.Duration
 	agent     string
+	tried     []string    // agents that were asked before it
 	forwarded time.Time   // when the request went upstream
 	sentOn    bool        // a model may have worked for it
 	failed    bool        // the answer told of an error in itself
@@ -300,7 +301,7 @@ func (x *exchange) settle(ended string) {
 	}
 	x.recorded = false
 	e := x.event(EventOutcome)
-	e.Decision, e.Status, e.BytesOut, e.TTFT, e.Agent = "allow", x.status, x.sent, x.ttft, x.agent
+	e.Decision, e.Status, e.BytesOut, e.TTFT, e.Agent, e.Tried = "allow", x.status, x.sent, x.ttft, x.agent, x.tried
 	e.Duration, e.Ended = x.guard.now().Sub(x.start), ended
 	x.estimate()
 	e.Usage, e.TokensIn, e.TokensOut = string(x.usage.Source), x.usage.Input, x.usage.Output

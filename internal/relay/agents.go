@@ -2,66 +2,94 @@ package relay
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
 	"iap/internal/admin"
+	"iap/internal/fleet"
 	"iap/internal/modelapi"
 	"iap/tunnel"
 )
 
 const (
-	// maxWarm bounds the idle streams kept to one agent session: a burst of
-	// requests finds one each, and they stay far below the session's cap, which
-	// tcp streams need as well.
-	maxWarm = 64
-	// warmLife is how long one is kept idle.
-	warmLife = 30 * time.Second
 	// maxAliases of one resource, of maxAlias bytes, is more than people remember.
 	maxAliases = 256
 	maxAlias   = 256
+	// maxModels and maxCapacity of one announcement: an agent's own bounds are
+	// below.
+	maxModels   = 1024
+	maxCapacity = 1 << 20
 )
 
 // agents knows which live agent sessions serve which resource.
 type agents struct {
+	log *slog.Logger
+	now func() time.Time
+
 	mu        sync.Mutex
 	resources map[string]*resource // guarded by mu; known from enrolment, online or not
+	members   map[string]*member   // guarded by mu; by agent id
 	links     map[string]*link     // guarded by mu; by session id
 }
 
-// resource is a named upstream and who may serve it.
+// resource is a named upstream and who may serve it. Guarded by the lock of
+// agents.
 type resource struct {
 	admin.JoinResource
-	agents map[string]bool // ids of the agents enrolled for it
+	members []*member // the agents enrolled for it
+	joined  joined    // what they offer together
 }
 
-// link is one session of an agent.
-type link struct {
-	session *tunnel.Session
-	agent   *agentRecord
-
-	mu   sync.Mutex
-	warm []warmStream // guarded by mu; the most recently used last
+// member is an enrolled agent, online or not. Guarded by the lock of agents.
+type member struct {
+	record *agentRecord
+	links  []*link                // its live sessions
+	loads  map[string]*fleet.Load // by resource
+	health map[string]health      // by resource, as it said last
+	seen   time.Time              // when it was online last; zero: not since this relay's start
+	system string                 // its software
 }
 
-func newAgents() *agents {
-	return &agents{resources: map[string]*resource{}, links: map[string]*link{}}
+// health is what an agent says of a resource, and since when it has said so.
+type health struct {
+	healthy bool
+	reason  string
+	since   time.Time
+}
+
+func newAgents(log *slog.Logger, now func() time.Time) *agents {
+	return &agents{log: log, now: now, resources: map[string]*resource{}, members: map[string]*member{}, links: map[string]*link{}}
+}
+
+func newMember(record *agentRecord) *member {
+	m := &member{record: record, loads: map[string]*fleet.Load{}, health: map[string]health{}}
+	for _, r := range record.Resources {
+		m.loads[r.Name] = &fleet.Load{}
+	}
+	return m
 }
 
 // enrolled makes the resources of an agent known.
 func (a *agents) enrolled(record *agentRecord) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	m := a.members[record.ID]
+	if m == nil {
+		m = newMember(record)
+		a.members[record.ID] = m
+	}
 	for _, r := range record.Resources {
 		known := a.resources[r.Name]
 		if known == nil {
-			known = &resource{JoinResource: r, agents: map[string]bool{}}
+			known = &resource{JoinResource: r}
 			a.resources[r.Name] = known
 		}
-		known.agents[record.ID] = true
+		if !slices.Contains(known.members, m) {
+			known.members = append(known.members, m)
+		}
 	}
 }
 
@@ -69,8 +97,10 @@ func (a *agents) enrolled(record *agentRecord) {
 func (a *agents) revoked(id string) {
 	a.mu.Lock()
 	var cut []*tunnel.Session
+	delete(a.members, id)
 	for name, r := range a.resources {
-		if delete(r.agents, id); len(r.agents) == 0 {
+		r.members = slices.DeleteFunc(r.members, func(m *member) bool { return m.record.ID == id })
+		if len(r.members) == 0 {
 			delete(a.resources, name)
 		}
 	}
@@ -94,8 +124,8 @@ func (a *agents) taken(r admin.JoinResource) (agent string, differs bool) {
 	if known == nil {
 		return "", false
 	}
-	for id := range known.agents {
-		agent = id
+	for _, m := range known.members {
+		agent = m.record.ID
 	}
 	return agent, known.Kind != r.Kind || !maps.Equal(known.Labels, r.Labels)
 }
@@ -106,11 +136,19 @@ func (a *agents) add(l *link) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.links[l.session.ID()] = l
+	if m := a.members[l.agent.ID]; m != nil { // else it was revoked, and its session is about to end
+		m.links = append(m.links, l)
+		m.system = l.session.Hello().Software
+	}
 }
 
 func (a *agents) remove(l *link) {
 	a.mu.Lock()
 	delete(a.links, l.session.ID())
+	if m := a.members[l.agent.ID]; m != nil {
+		m.links = slices.DeleteFunc(m.links, func(one *link) bool { return one == l })
+		m.seen = a.now()
+	}
 	a.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,6 +161,9 @@ func checkAnnouncement(agent *agentRecord, list []tunnel.Announcement) error {
 	for _, one := range list {
 		if !slices.ContainsFunc(agent.Resources, func(r admin.JoinResource) bool { return r.Name == one.Resource && r.Kind == one.Kind }) {
 			return &tunnel.Refusal{Code: tunnel.CodeNotAnnounced, Message: fmt.Sprintf("this agent is not enrolled for resource %q of kind %q", one.Resource, one.Kind)}
+		}
+		if one.Capacity < 0 || one.Capacity > maxCapacity || len(one.Models) > maxModels || len(one.Reason) > maxAlias || modelapi.HasControl(one.Reason+one.Server) {
+			return &tunnel.Refusal{Code: tunnel.CodeRefused, Message: fmt.Sprintf("resource %q is announced with figures or names that no agent of ours says", one.Resource)}
 		}
 		if len(one.Aliases) > maxAliases {
 			return &tunnel.Refusal{Code: tunnel.CodeRefused, Message: fmt.Sprintf("resource %q has more than %d aliases", one.Resource, maxAliases)}
@@ -154,55 +195,6 @@ func (a *agents) names() []string {
 	return slices.Sorted(maps.Keys(a.resources))
 }
 
-// pick returns the least busy live session that serves the resource: with its
-// upstream up, and of the class asked for, where there is one. If an agent is
-// named, no other will do.
-func (a *agents) pick(name string, class tunnel.Class, agent string) *link {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var best *link
-	bestScore := 0
-	for _, l := range a.links {
-		announced, serves := l.serves(name)
-		if !serves || l.session.Draining() || agent != "" && l.agent.ID != agent {
-			continue
-		}
-		score := l.busy()
-		if !announced.Healthy { // it would fail fastest, and so always look least busy
-			score += 1 << 31
-		}
-		if l.session.Class() != class {
-			score += 1 << 30 // better than nothing
-		}
-		if best == nil || score < bestScore || score == bestScore && rand.N(2) == 0 {
-			best, bestScore = l, score
-		}
-	}
-	return best
-}
-
-// online tells how many agents serve the resource now, and what one of them
-// announced. A healthy announcement is preferred; of several, the one of the
-// agent that sorts first, so that each request is read the same way.
-func (a *agents) online(name string) (int, tunnel.Announcement) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	ids := map[string]bool{}
-	var found tunnel.Announcement
-	var by string
-	for _, l := range a.links {
-		one, ok := l.serves(name)
-		if !ok {
-			continue
-		}
-		if len(ids) == 0 || one.Healthy && !found.Healthy || one.Healthy == found.Healthy && l.agent.ID < by {
-			found, by = one, l.agent.ID
-		}
-		ids[l.agent.ID] = true
-	}
-	return len(ids), found
-}
-
 // sessionsOf counts the live sessions of an agent.
 func (a *agents) sessionsOf(id string) int {
 	a.mu.Lock()
@@ -214,79 +206,4 @@ func (a *agents) sessionsOf(id string) int {
 		}
 	}
 	return n
-}
-
-// serves returns what the session announced of the resource. A session that has
-// ended serves nothing.
-func (l *link) serves(name string) (tunnel.Announcement, bool) {
-	if l.session.Err() != nil {
-		return tunnel.Announcement{}, false
-	}
-	list := l.session.Announced()
-	i := slices.IndexFunc(list, func(a tunnel.Announcement) bool { return a.Resource == name })
-	if i < 0 {
-		return tunnel.Announcement{}, false
-	}
-	return list[i], true
-}
-
-// takeWarm returns an idle stream that is still good, or nil.
-func (l *link) takeWarm() *tunnel.Stream {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.warm) > 0 {
-		last := len(l.warm) - 1
-		st := l.warm[last].stream
-		l.warm[last] = warmStream{}
-		l.warm = l.warm[:last]
-		select {
-		case <-st.Done():
-		default:
-			return st
-		}
-	}
-	return nil
-}
-
-// keepWarm puts back a stream whose last request is complete in both
-// directions.
-func (l *link) keepWarm(st *tunnel.Stream) {
-	l.mu.Lock()
-	if len(l.warm) < maxWarm && !l.session.Draining() {
-		l.warm = append(l.warm, warmStream{st, time.Now()})
-		l.mu.Unlock()
-		l.coolDown(warmLife)
-		return
-	}
-	l.mu.Unlock()
-	st.Abort(tunnel.CodeNone)
-}
-
-// warmStream is an idle stream and since when it is.
-type warmStream struct {
-	stream *tunnel.Stream
-	since  time.Time
-}
-
-// coolDown ends the streams that have been idle for longer than life.
-func (l *link) coolDown(life time.Duration) {
-	before := time.Now().Add(-life)
-	l.mu.Lock()
-	n := 0
-	for n < len(l.warm) && !l.warm[n].since.After(before) {
-		n++
-	}
-	old := slices.Clone(l.warm[:n])
-	l.warm = slices.Delete(l.warm, 0, n)
-	l.mu.Unlock()
-	for _, w := range old {
-		w.stream.Abort(tunnel.CodeNone)
-	}
-}
-
-// busy counts the streams that carry something.
-func (l *link) busy() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.session.NumStreams() - len(l.warm)
 }

@@ -29,7 +29,7 @@ func (r *Relay) serverConfig(source string) tunnel.ServerConfig {
 	key, chain := r.ring.Shown()
 	return tunnel.ServerConfig{
 		Key: key, Chain: chain, Rotate: r.rotateAgent, Binding: r.cfg.ChannelBinding, Names: r.cfg.names(),
-		Authenticate: h.authenticate, Bind: h.bind, Refresh: r.refresh, OnWithdraw: r.withdrawn, OnAnnounce: r.announced,
+		Authenticate: h.authenticate, Bind: h.bind, Refresh: r.refresh, OnWithdraw: r.withdrawn, OnAnnounce: r.announced, OnLoad: r.loaded,
 		MaxStreams: r.cfg.sessionStreams(), Logger: r.log,
 	}
 }

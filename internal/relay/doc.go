@@ -27,11 +27,12 @@
 //
 //	serve.go         a session from its first stream to its end
 //	sessions.go      the live sessions
-//	agents.go        the live agents, and which of them serves a resource
+//	agents.go        the enrolled agents and their sessions; link.go: one session and its warm streams
+//	fleet.go         what the agents of a resource offer together, and which of them serves a request
 //	streams.go       a user's stream: authorise, then HTTP under the guard or a splice
 //	line.go          whose question comes when
 //	decide.go        principal and resource → policy input → decision
-//	forward.go       the guard's way to an agent, over warm streams
+//	forward.go       the guard's way to an agent, over warm streams; failover.go: to another, while nothing was sent
 //	limits.go        what a grant's limits leave, and who is told; budgets.go: showing and resetting what is used
 //	ids.go           whose the ids are that model servers hand out
 //	record.go        what the guard and the streams tell the audit log; subjects.go: what the policy knew of whom

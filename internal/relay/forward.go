@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -26,44 +25,16 @@ const (
 	openTimeout   = 10 * time.Second // to put a header on a session: longer and it is dead
 )
 
-// forward sends a request that the guard let pass to an agent and returns its
-// answer as soon as the head is there.
-func (r *Relay) forward(ctx context.Context, q *guard.Request) (*guard.Response, error) {
-	class := tunnel.Interactive
-	if q.Resource.Kind != guard.KindModel || len(q.Body) > bulkBody {
-		class = tunnel.Bulk
-	}
-	l := r.agents.pick(q.Resource.Name, class, q.Agent)
-	if l == nil {
-		return nil, &guard.UpstreamError{
-			Code: "agent_offline", Status: http.StatusServiceUnavailable, RetryAfter: offlineRetry,
-			Message: fmt.Sprintf("no agent serves %s right now", q.Resource.Name),
-		}
-	}
-	if q.Resource.Kind == guard.KindModel && q.Resource.Server == "" {
-		return nil, &guard.UpstreamError{
-			Code: "upstream_unreachable", Status: http.StatusServiceUnavailable, RetryAfter: offlineRetry,
-			Message: fmt.Sprintf("the agent of %s could not find out yet what model server it has", q.Resource.Name),
-		}
-	}
-	x := &exchange{link: l, request: q, spawn: r.spawn, count: r.inflight.of(q.Resource.Kind)}
-	response, err := x.run(ctx)
-	if err != nil {
-		x.fail()
-		return nil, upstreamError(err)
-	}
-	return response, nil
-}
-
 // exchange is one request and its answer on a warm stream.
 type exchange struct {
-	link     *link
+	link     *chosen
 	request  *guard.Request
 	stream   *tunnel.Stream
 	disarm   func() bool  // stops the context's hold on the stream; false if it has struck
 	spawn    func(func()) // the relay's: it waits for the upload
 	sent     atomic.Bool  // the body is whole on the stream
 	body     io.ReadCloser
+	uploads  bool          // the body is read as it is sent: it cannot be sent again
 	upgraded bool          // to a WebSocket: the stream is good for nothing else
 	over     atomic.Bool   // Read's end and Close race for it: the guard closes from its context's end too
 	count    *atomic.Int64 // of the requests that run; the drain waits for it
@@ -111,6 +82,7 @@ func (x *exchange) begin(ctx context.Context) error {
 	if q.Stream != nil {
 		// It ends with the stream's abort or, should it wait for the caller, with the
 		// guard's handler.
+		x.uploads = true
 		x.spawn(func() { x.send(q.Stream) })
 	}
 	return nil
@@ -248,6 +220,7 @@ func (x *exchange) finish() {
 		return
 	}
 	x.count.Add(-1)
+	x.link.leave()
 	// Answered before the body was whole: what still comes belongs to nobody.
 	whole := !x.upgraded && (x.request.Stream == nil || x.sent.Load())
 	if x.disarm() && whole {
@@ -259,7 +232,11 @@ func (x *exchange) finish() {
 
 // fail ends the stream unless finish has.
 func (x *exchange) fail() {
-	if !x.over.CompareAndSwap(false, true) || x.stream == nil {
+	if !x.over.CompareAndSwap(false, true) {
+		return
+	}
+	x.link.leave()
+	if x.stream == nil {
 		return
 	}
 	x.count.Add(-1)
@@ -281,7 +258,9 @@ func abortCode(ctx context.Context) tunnel.Code {
 // refusedByAgent turns the agent's no into what the caller is told.
 func refusedByAgent(reply tunnel.Reply, agent string) error {
 	code := agentsCode(reply)
-	e := &guard.UpstreamError{Code: code.String(), Agent: agent, Message: reply.Message, RetryAfter: time.Duration(reply.RetryAfterMS) * time.Millisecond}
+	e := &guard.UpstreamError{
+		Code: code.String(), Agent: agent, Message: reply.Message, RetryAfter: time.Duration(reply.RetryAfterMS) * time.Millisecond, NotSent: reply.NotSent,
+	}
 	if len(e.Message) > maxAgentText {
 		e.Message = e.Message[:maxAgentText]
 	}
@@ -292,6 +271,8 @@ func refusedByAgent(reply tunnel.Reply, agent string) error {
 		e.Status = http.StatusTooManyRequests
 	case tunnel.CodeTimeout:
 		e.Status = http.StatusGatewayTimeout
+	case tunnel.CodeDraining:
+		e.Status, e.RetryAfter = http.StatusServiceUnavailable, offlineRetry
 	default:
 		e.Status = http.StatusBadGateway
 	}
@@ -303,14 +284,21 @@ func refusedByAgent(reply tunnel.Reply, agent string) error {
 func agentsCode(reply tunnel.Reply) tunnel.Code {
 	switch code := tunnel.ParseCode(reply.Code); code {
 	case tunnel.CodePolicyDenied, tunnel.CodeNotAnnounced, tunnel.CodeUnknownResource, tunnel.CodeUpstreamReset, tunnel.CodeUpstreamUnreachable,
-		tunnel.CodeLimitReached, tunnel.CodeOverloaded, tunnel.CodeQueueFull, tunnel.CodeTimeout, tunnel.CodeInternal, tunnel.CodeProtocolError:
+		tunnel.CodeLimitReached, tunnel.CodeOverloaded, tunnel.CodeQueueFull, tunnel.CodeTimeout, tunnel.CodeInternal, tunnel.CodeProtocolError,
+		tunnel.CodeDraining:
 		return code
 	}
 	return tunnel.CodeRefused
 }
 
 // upstreamError names what happened to a stream in the guard's words.
-func upstreamError(err error) error {
+func upstreamError(err error) *guard.UpstreamError {
+	e := broken(err)
+	e.NotSent = e.NotSent || errors.Is(err, tunnel.ErrNotSent)
+	return e
+}
+
+func broken(err error) *guard.UpstreamError {
 	var known *guard.UpstreamError
 	if errors.As(err, &known) {
 		return known

@@ -70,6 +70,7 @@ func details(e guard.Event) map[string]string {
 	add("also", strings.Join(e.Also, " "))
 	add("refused", e.Refused)
 	add("media", strings.Join(e.Media, " "))
+	add("tried", strings.Join(e.Tried, ", "))
 	if e.Cached > 0 {
 		add("cached", strconv.FormatInt(e.Cached, 10))
 	}
@@ -91,6 +92,7 @@ type streamRecord struct {
 	kind  string // of the resource
 	line  audit.Event
 	start time.Time
+	tried []string // agents that could not open it, if several were asked
 }
 
 // recordStream writes the decision on a stream before anything goes upstream.
@@ -119,6 +121,9 @@ func (rec *streamRecord) ended(why string, agent string, in, out int64) {
 	rec.count(why)
 	line := rec.line
 	line.Kind, line.Decision, line.Reason, line.Subject, line.Detail, line.Time = audit.KindOutcome, "", "", "", nil, time.Time{}
+	if len(rec.tried) > 0 {
+		line.Detail = map[string]string{"tried": strings.Join(rec.tried, ", ")}
+	}
 	line.Ended, line.Agent, line.BytesIn, line.BytesOut = why, agent, in, out
 	line.DurationMs = rec.relay.now().Sub(rec.start).Milliseconds()
 	// An outcome is written whatever the caller's context says; the log's own

@@ -169,7 +169,7 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 	}
 	r.closers = append(r.closers, r.verifier.Close)
 	r.sessions = newSessions(r.cfg.Sessions.SessionsPerPrincipal, r.cfg.Sessions.StreamsPerPrincipal)
-	r.agents = newAgents()
+	r.agents = newAgents(r.log, r.now)
 	if err := r.loadRevocations(ctx); err != nil {
 		return err
 	}

@@ -102,7 +102,18 @@ func (r *Relay) announced(t *tunnel.Session, list []tunnel.Announcement) error {
 	if !ok || id.agent == nil {
 		return &tunnel.Refusal{Code: tunnel.CodeRefused, Message: "only agents announce resources"}
 	}
-	return checkAnnouncement(id.agent, list)
+	if err := checkAnnouncement(id.agent, list); err != nil {
+		return err
+	}
+	r.agents.heard(id.agent.ID, list)
+	return nil
+}
+
+// loaded notes how busy an agent says it is.
+func (r *Relay) loaded(t *tunnel.Session, list []tunnel.Load) {
+	if id, ok := t.Peer().Token.(*identity); ok && id.agent != nil {
+		r.agents.loaded(id.agent.ID, list)
+	}
 }
 
 func (r *Relay) recordSessionEnd(s *session, err error) {

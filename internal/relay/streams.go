@@ -117,30 +117,23 @@ func (r *Relay) guardResource(res admin.JoinResource) guard.Resource {
 // serveTCP joins the user's stream with one to an agent. Nothing but bytes
 // passes: what is in them is between the two ends.
 func (r *Relay) serveTCP(ctx context.Context, s *session, st *tunnel.Stream, res admin.JoinResource, rec *streamRecord, d policy.Decision) {
-	l := r.agents.pick(res.Name, tunnel.Bulk, "")
-	if l == nil {
-		rec.ended("agent_offline", "", 0, 0)
-		refuse(st, tunnel.CodeAgentOffline, "no agent serves "+res.Name+" right now")
-		return
-	}
 	opening, cancel := context.WithTimeout(ctx, tcpReplyTimeout)
 	running := &liveStream{session: s, resource: policyResource(res), user: st}
 	defer running.leave()
 	defer r.live.add(running)() // before the dial: a policy that changes meanwhile finds it
-	up, reply, err := openTCP(opening, l, tunnel.Header{
-		Resource: res.Name, Kind: res.Kind, Request: rec.line.Request, Session: s.tunnel.ID(), Principal: s.identity().id(),
-		Action: policy.ActionConnect, Grant: d.Grant, Priority: d.Priority,
-	})
+	l, up, failed := r.openTCP(opening, tcpHeader(s, res.Kind, res.Name, rec.line.Request, d))
 	cancel()
-	if err != nil || !reply.OK {
-		why := tunnel.CodeAgentOffline
-		if err == nil {
-			why = agentsCode(reply)
+	if failed != nil {
+		rec.tried = failed.Tried
+		rec.ended(failed.Code, failed.Agent, 0, 0)
+		code, message := tunnel.ParseCode(failed.Code), "the agent could not connect to "+res.Name // its own words are nobody's business
+		if code == tunnel.CodeNone || code == tunnel.CodeAgentOffline {
+			code, message = tunnel.CodeAgentOffline, "no agent serves "+res.Name+" right now"
 		}
-		rec.ended(why.String(), l.agent.ID, 0, 0)
-		refuse(st, why, "the agent could not connect to "+res.Name)
+		refuse(st, code, message)
 		return
 	}
+	defer l.leave()
 	if err := st.WriteReply(tunnel.Reply{OK: true}, nil); err != nil {
 		up.Abort(tunnel.CodeCanceled)
 		rec.ended(streamEnd(err), l.agent.ID, 0, 0)
@@ -161,23 +154,6 @@ func endCode(ctx context.Context) tunnel.Code {
 		return tunnel.ParseCode(ended.Code)
 	}
 	return tunnel.CodeRelayShutdown
-}
-
-func openTCP(ctx context.Context, l *link, h tunnel.Header) (*tunnel.Stream, tunnel.Reply, error) {
-	up, err := l.session.Open(ctx, h, nil)
-	var abort *tunnel.AbortError
-	if errors.As(err, &abort) && abort.Code == tunnel.CodeTooManyStreams {
-		l.coolDown(0) // idle streams give way
-		up, err = l.session.Open(ctx, h, nil)
-	}
-	if err != nil {
-		return nil, tunnel.Reply{}, err
-	}
-	reply, err := up.ReadReply(ctx)
-	if err != nil || !reply.OK {
-		up.Abort(tunnel.CodeCanceled)
-	}
-	return up, reply, err
 }
 
 // streamEnd is why a stream ended, in a word.

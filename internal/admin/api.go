@@ -198,7 +198,8 @@ type Status struct {
 	Started        time.Time     `json:"started"`
 	ChannelBinding string        `json:"channel_binding"`
 	PolicyRevision string        `json:"policy_revision,omitempty"`
-	Sessions       []SessionInfo `json:"sessions"` // a principal sees its own
+	Sessions       []SessionInfo `json:"sessions"`                // a principal sees its own; administrators the 500 oldest
+	SessionCount   int           `json:"session_count,omitempty"` // of all (administrators only)
 	Agents         int           `json:"agents"`
 	Audit          string        `json:"audit,omitempty"` // ok, or what is wrong (operator only)
 }

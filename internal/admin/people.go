@@ -51,7 +51,7 @@ type PrincipalInfo struct {
 
 // RevocationInfo says since when a principal is refused.
 type RevocationInfo struct {
-	At     time.Time `json:"at"`
+	At     time.Time `json:"at,omitzero"` // zero: the relay's database, which knows, is away
 	By     string    `json:"by,omitempty"`
 	Reason string    `json:"reason,omitempty"`
 }

@@ -2,8 +2,12 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"strings"
+	"unicode/utf8"
 
+	"iap/internal/plaintext"
 	"iap/policy"
 )
 
@@ -93,7 +97,7 @@ func (h *gated) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		act.Target = about.Target()
 	}
 	if about, ok := q.(interface{ Why() string }); ok && bad == nil {
-		act.Reason = about.Why()
+		act.Reason, bad = about.Why(), checkReason(about.Why())
 	}
 	if err := h.gate.May(r.Context(), h.verb); err != nil {
 		act.Denied, act.Err = true, err
@@ -106,6 +110,17 @@ func (h *gated) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.do(w, r, q, act)
+}
+
+// maxReason is what somebody reads in a list.
+const maxReason = 200
+
+// checkReason refuses what is no line to read.
+func checkReason(text string) error {
+	if len(text) > maxReason || !utf8.ValidString(text) || strings.ContainsFunc(text, plaintext.Hidden) {
+		return &Error{Status: http.StatusBadRequest, Code: "bad_request", Message: fmt.Sprintf("reason: one line of at most %d bytes", maxReason)}
+	}
+	return nil
 }
 
 // do performs what the caller may do, and records it in the order that the call

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 
 	"iap/internal/admin"
 	"iap/internal/state"
@@ -17,10 +18,15 @@ type adminAPI struct {
 	caller string // for what is kept beside the record
 }
 
+// AdminStatus tells how the relay is.
 func (a *adminAPI) AdminStatus(context.Context) (admin.Status, error) {
-	return a.relay.status(func(*session) bool { return true }), nil
+	st := a.relay.status(func(*session) bool { return true })
+	st.SessionCount = len(st.Sessions)
+	st.Sessions = st.Sessions[:min(len(st.Sessions), defaultPage)]
+	return st, nil
 }
 
+// Agents lists those that are enrolled.
 func (a *adminAPI) Agents(ctx context.Context) ([]admin.Agent, error) {
 	records, err := list[agentRecord](ctx, a.relay.store, keyAgent)
 	if err != nil {
@@ -37,12 +43,17 @@ func (a *adminAPI) Agents(ctx context.Context) ([]admin.Agent, error) {
 	return all, nil
 }
 
-func (a *adminAPI) CreateJoinToken(ctx context.Context, q admin.NewJoinToken) (admin.JoinTokenCreated, error) {
-	return a.relay.createJoinToken(ctx, q)
-}
+// agentID is the form of an agent's id. What is refused in memory are also keys,
+// tokens and principals: whoever may revoke agents must not name one of those.
+var agentID = regexp.MustCompile(`\Aagent-[0-9a-f]{1,64}\z`)
 
+// RevokeAgent refuses the agent's key and cuts its sessions.
 func (a *adminAPI) RevokeAgent(ctx context.Context, q admin.ByID) (admin.Ended, error) {
 	id := q.ID
+	unknown := &admin.Error{Status: http.StatusNotFound, Code: "unknown_agent", Message: fmt.Sprintf("no agent %q is enrolled", id), Hint: "iapctl agents ls"}
+	if !agentID.MatchString(id) {
+		return admin.Ended{}, unknown
+	}
 	ended := stillRunning(a.relay.sessions.all(ofAgent(id)))
 	a.relay.refused.add(id) // first in memory: it takes rights away even with disk and state gone
 	a.relay.agents.revoked(id)
@@ -52,29 +63,9 @@ func (a *adminAPI) RevokeAgent(ctx context.Context, q admin.ByID) (admin.Ended, 
 		return nil
 	})
 	if errors.Is(err, state.ErrNotFound) {
-		return admin.Ended{}, &admin.Error{Status: http.StatusNotFound, Code: "unknown_agent", Message: fmt.Sprintf("no agent %q is enrolled", id), Hint: "iapctl agents ls"}
+		return admin.Ended{}, unknown
 	}
 	return ended, stateFailed(err)
-}
-
-// RevokePrincipal takes a principal as whoami prints it, issuer/subject. It need
-// not have been seen yet.
-func (a *adminAPI) RevokePrincipal(ctx context.Context, q admin.PrincipalAct) (admin.Ended, error) {
-	if !a.relay.isPrincipal(q.ID) {
-		return admin.Ended{}, badRequest(fmt.Sprintf("principal %q is not of the form ISSUER/SUBJECT with an issuer of relay.yaml", q.ID))
-	}
-	ended := stillRunning(a.relay.sessions.all(ofPrincipal(q.ID)))
-	ended.Keys = len(a.relay.keys.of(func(k *programKey) bool { return k.Owner == q.ID }))
-	return ended, stateFailed(a.relay.revokePrincipal(ctx, q.ID))
-}
-
-// RestorePrincipal takes that back.
-func (a *adminAPI) RestorePrincipal(ctx context.Context, q admin.PrincipalAct) (admin.Done, error) {
-	err := a.relay.restorePrincipal(ctx, q.ID)
-	if errors.Is(err, state.ErrNotFound) {
-		return admin.Done{}, &admin.Error{Status: http.StatusNotFound, Code: "unknown_principal", Message: fmt.Sprintf("%q is not revoked", q.ID)}
-	}
-	return admin.Done{}, stateFailed(err)
 }
 
 // ReloadPolicy reads the policy's files again.
@@ -91,15 +82,6 @@ func stateFailed(err error) error {
 		return nil
 	}
 	return stateUnavailable(err)
-}
-
-// Sessions lists live sessions.
-func (a *adminAPI) Sessions(_ context.Context, q admin.SessionQuestion) (admin.SessionList, error) {
-	list := admin.SessionList{Sessions: []admin.SessionInfo{}}
-	for _, s := range a.relay.sessions.all(func(*session) bool { return true }) {
-		list.Sessions = append(list.Sessions, s.info())
-	}
-	return list, nil
 }
 
 // AdminResources lists every resource.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"iap/internal/admin"
 	"iap/internal/audit"
+	"iap/internal/plaintext"
 	"iap/policy"
 )
 
@@ -52,10 +54,10 @@ func (g *adminGate) May(ctx context.Context, verb string) error {
 func (g *adminGate) Record(ctx context.Context, a admin.Act) error {
 	e := audit.Event{
 		Kind: audit.KindAdmin, Principal: g.caller(), Via: policy.ViaLocal, Action: a.Verb, Decision: audit.Allow, Revision: g.relay.policy.Revision(),
-		Detail: map[string]string{"target": a.Target},
+		Detail: map[string]string{"target": shortened(a.Target)},
 	}
 	if a.Reason != "" {
-		e.Detail["reason"] = a.Reason
+		e.Detail["reason"] = shortened(a.Reason)
 	}
 	if s := g.session; s != nil {
 		id := s.identity()
@@ -82,6 +84,16 @@ func (g *adminGate) Record(ctx context.Context, a admin.Act) error {
 		g.relay.reads.forget(g.caller() + " " + a.Verb + " " + a.Target)
 	}
 	return err
+}
+
+// shortened is a text of the caller's as it may stand in a record: of one line, and
+// not so long that refusals fill the log.
+func shortened(text string) string {
+	const most = 512
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return plaintext.Clean(text)
 }
 
 // Unrecorded implements admin.Gate.

@@ -38,7 +38,7 @@ func (a *adminAPI) KillSessions(ctx context.Context, q admin.KillQuestion) (admi
 		}
 		return ended, nil
 	case !a.relay.isPrincipal(q.Principal):
-		return admin.Ended{}, badRequest(fmt.Sprintf("principal %q is not of the form ISSUER/SUBJECT with an issuer of relay.yaml", q.Principal))
+		return admin.Ended{}, notAPrincipal(q.Principal)
 	}
 	return a.relay.killLogins(ctx, a.relay.sessions.all(ofPrincipal(q.Principal)))
 }

@@ -164,14 +164,15 @@ func (r *Relay) loadRevocations(ctx context.Context) error {
 
 // revokePrincipal refuses every key and token of the principal until it is
 // restored, and ends what runs: first in memory.
-func (r *Relay) revokePrincipal(ctx context.Context, id string) error {
+func (r *Relay) revokePrincipal(ctx context.Context, one revocation) error {
+	id := one.Principal
 	r.refused.add(keyPrincipal + id)
 	const message = "your access was revoked by an administrator"
 	for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil && s.identity().id() == id }) {
 		s.stop(tunnel.CodeRevoked, message)
 	}
 	r.guard.End(func(c *guard.Caller) bool { return c.Principal == id }, &guard.Ended{Code: tunnel.CodeRevoked.String(), Message: message})
-	err := save(ctx, r.store, keyPrincipal+id, 0, revocation{id, r.now().UTC()}, time.Time{})
+	err := save(ctx, r.store, keyPrincipal+id, 0, one, time.Time{})
 	if errors.Is(err, state.ErrConflict) { // revoked before
 		return nil
 	}

@@ -66,6 +66,8 @@ type keyRecord struct {
 type revocation struct {
 	Principal string    `json:"principal"`
 	At        time.Time `json:"at"`
+	By        string    `json:"by,omitempty"`     // who did it
+	Reason    string    `json:"reason,omitempty"` // in their words
 }
 
 // load reads the value at key.

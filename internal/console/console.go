@@ -31,6 +31,8 @@ type Host struct {
 	JSON func() bool
 	// Styles are those of stdout.
 	Styles func() screen.Styles
+	// Blocks reports whether stdout shows block characters.
+	Blocks func() bool
 	// Usage marks a mistake in the command line.
 	Usage func(err error) error
 	// Asks reports whether a person sits at a terminal; Confirm asks that person.

@@ -15,6 +15,7 @@
 //   - pick.go: which id was meant by its beginning
 //   - sessions.go, principals.go, agents.go, tokens.go, keys.go, budgets.go,
 //     policy.go, explain.go, status.go: a group of commands each
+//   - usage.go: what was used; usagetable.go: how that is shown
 //   - audit.go: search and follow the audit log
 //   - line.go: a record of it as one line
 package console

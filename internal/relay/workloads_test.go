@@ -15,7 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"iap/auth"
-	"iap/internal/audit"
+	"iap/internal/admin"
 	"iap/internal/dev"
 	"iap/policy/rego"
 	"iap/tunnel"
@@ -125,7 +125,7 @@ func (p *platforms) outcome(token string) string {
 	must(p.t, err)
 	st.Abort(tunnel.CodeCanceled)
 	if !reply.OK {
-		return p.lastReason()
+		return reasonOf(p.t, session)
 	}
 	r, err := postChat(client(p.t, session, tunnel.Header{Resource: "phi3"}), chatBody("phi3", false))
 	must(p.t, err)
@@ -147,14 +147,13 @@ func refusalCode(err error) string {
 	return code
 }
 
-// lastReason is the policy's reason in the audit log: who may not reach a resource is told no more than that there is none.
-func (p *platforms) lastReason() string {
-	p.t.Helper()
-	all := p.events(func(e audit.Event) bool { return e.Kind == audit.KindDecision && e.Decision == audit.Deny })
-	if len(all) == 0 {
-		return "not recorded"
-	}
-	return all[len(all)-1].Reason
+// reasonOf is why the policy would not let the session's owner chat, as it is told itself: who may not reach a resource is told
+// no more than that there is none.
+func reasonOf(t testing.TB, session *tunnel.Session) string {
+	t.Helper()
+	a, err := api(t, session).Explain(within(t), admin.Question{Resource: "phi3", Action: "chat", Model: "phi3:latest"})
+	must(t, err)
+	return a.Reason
 }
 
 const (

@@ -39,7 +39,7 @@ func gaps(start time.Time, polls []time.Time) []int {
 }
 
 // ID-21.
-func TestDevicePollsAtTheProvidersPace(t *testing.T) {
+func TestID21DevicePollsAtTheProvidersPace(t *testing.T) {
 	device := func(change func(map[string]any)) map[string]any {
 		d := map[string]any{"device_code": "device-1", "user_code": "AB", "verification_uri": "https://idp.test/go", "expires_in": 600, "interval": 5}
 		change(d)
@@ -178,7 +178,7 @@ func TestDeviceEndsWithItsContext(t *testing.T) {
 }
 
 // ID-23.
-func TestDevicePromptIsFitToShowAndToOpen(t *testing.T) {
+func TestID23DevicePromptIsFitToShowAndToOpen(t *testing.T) {
 	long := "https://idp.test/" + strings.Repeat("a", 9000)
 	for _, test := range []struct{ uri, complete, shown, open string }{
 		{"https://idp.test/go", "https://idp.test/go?c=A-B", "https://idp.test/go", "https://idp.test/go?c=A-B"},

@@ -10,7 +10,7 @@ import (
 )
 
 // ID-19.
-func TestDiscoveryRefusesDocumentsOfOthers(t *testing.T) {
+func TestID19DiscoveryRefusesDocumentsOfOthers(t *testing.T) {
 	set := func(name string, value any) func(map[string]any) {
 		return func(doc map[string]any) { doc[name] = value }
 	}
@@ -42,7 +42,7 @@ func TestDiscoveryRefusesDocumentsOfOthers(t *testing.T) {
 	}
 }
 
-func TestDiscoveryDoesNotFollowToOtherHosts(t *testing.T) {
+func TestID19DiscoveryDoesNotFollowToOtherHosts(t *testing.T) {
 	var strayed atomic.Int32
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strayed.Add(1) }))
 	defer elsewhere.Close()

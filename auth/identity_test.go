@@ -7,7 +7,7 @@ import (
 )
 
 // ID-15: groups of any other shape are unknown, and never match by accident.
-func TestVerifyReadsGroupsAsListOfStringsOnly(t *testing.T) {
+func TestID15VerifyReadsGroupsAsListOfStringsOnly(t *testing.T) {
 	p := newProvider(t, "https://idp.test")
 	v := newVerifier(t, p.issuerConfig())
 	source := map[string]any{"src1": map[string]any{"endpoint": "https://graph.test/groups"}}
@@ -87,7 +87,7 @@ func TestVerifyTakesMFAFromClaimsOrIssuer(t *testing.T) {
 }
 
 // ID-27, as far as it is the token's: audience and claims decide.
-func TestVerifyReadsWorkloadTokens(t *testing.T) {
+func TestID27VerifyReadsWorkloadTokens(t *testing.T) {
 	p := newProvider(t, "https://ci.test")
 	c := IssuerConfig{
 		Name: "ci", URL: p.issuer, Audiences: []string{"https://relay.test"}, Workload: true, HTTPClient: p.client(),

@@ -22,7 +22,7 @@ import (
 
 // ID-09: a flood of unknown key ids costs the provider one fetch in ten seconds, and
 // those whose key is known do not notice.
-func TestUnknownKeyFloodFetchesAtMostOncePerTenSeconds(t *testing.T) {
+func TestID09UnknownKeyFloodFetchesAtMostOncePerTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t, "https://idp.test")
 		v := newVerifier(t, p.issuerConfig())
@@ -116,7 +116,7 @@ func TestKeyAskedTooEarlyIsThereSoonAfter(t *testing.T) {
 }
 
 // ID-11 and FI-05: an answer that is no good key set leaves the old one in use.
-func TestBadKeySetLeavesTheOldOneInUse(t *testing.T) {
+func TestID11BadKeySetLeavesTheOldOneInUse(t *testing.T) {
 	many := func(n int) any {
 		var set jose.JSONWebKeySet
 		k := newECKey(t, "k")
@@ -173,7 +173,7 @@ func TestBadKeySetLeavesTheOldOneInUse(t *testing.T) {
 }
 
 // ID-11: foreign and weak keys are left out, good ones beside them stay.
-func TestKeySetLeavesOutUnusableKeys(t *testing.T) {
+func TestID11KeySetLeavesOutUnusableKeys(t *testing.T) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal("the test needs a weak key: ", err)

@@ -140,7 +140,7 @@ func TestTokensAStoreDoesNotTakeAreNotLost(t *testing.T) {
 }
 
 // ID-25: a user who was disabled is told to log in, not that the network is bad.
-func TestRefreshTellsAnEndedGrantFromAProviderInTrouble(t *testing.T) {
+func TestID25RefreshTellsAnEndedGrantFromAProviderInTrouble(t *testing.T) {
 	for code, handler := range map[string]http.HandlerFunc{
 		CodeRefreshRefused:      func(w http.ResponseWriter, _ *http.Request) { answer(w, 400, map[string]any{"error": "invalid_grant"}) },
 		CodeProviderUnreachable: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },

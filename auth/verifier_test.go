@@ -74,7 +74,7 @@ func payloadOf(raw string) string {
 }
 
 // ID-01 and the confusion of a public key with an HMAC secret.
-func TestVerifyRefusesUnsignedAndSymmetricTokens(t *testing.T) {
+func TestID01VerifyRefusesUnsignedAndSymmetricTokens(t *testing.T) {
 	p := newProvider(t, "https://idp.test")
 	rsaKey := testKey{"k1", "RS256", sharedRSA()}
 	p.keys = []testKey{rsaKey}
@@ -129,7 +129,7 @@ func TestVerifyRefusesForeignSignatures(t *testing.T) {
 }
 
 // ID-03 and ID-13.
-func TestVerifyComparesIssuersExactly(t *testing.T) {
+func TestID03VerifyComparesIssuersExactly(t *testing.T) {
 	one, two := newProvider(t, "https://idp.test"), newProvider(t, "https://idp2.test")
 	second := two.issuerConfig()
 	second.Name = "second"
@@ -149,7 +149,7 @@ func TestVerifyComparesIssuersExactly(t *testing.T) {
 }
 
 // ID-05.
-func TestVerifyHoldsTimesAgainstItsClock(t *testing.T) {
+func TestID05VerifyHoldsTimesAgainstItsClock(t *testing.T) {
 	p := newProvider(t, "https://idp.test")
 	c := p.issuerConfig()
 	c.MaxTokenAge = time.Hour
@@ -214,7 +214,7 @@ func TestVerifyHoldsTimesAgainstItsClock(t *testing.T) {
 }
 
 // ID-07.
-func TestVerifyRefusesOddSubjects(t *testing.T) {
+func TestID07VerifyRefusesOddSubjects(t *testing.T) {
 	p := newProvider(t, "https://idp.test")
 	v := newVerifier(t, p.issuerConfig())
 	for _, sub := range []any{nil, "", strings.Repeat("a", 256), strings.Repeat("a", 10<<10), "a\x00b", "a\nb", `a"b`, "a\u200bb", "a\u202eb", "a\u2028b", "ada ", " ada", "ada\u00a0", 7, []string{"a"}} {
@@ -232,7 +232,7 @@ func TestVerifyRefusesOddSubjects(t *testing.T) {
 }
 
 // ID-07: two parsers must not be able to see two values.
-func TestVerifyRefusesDuplicateNames(t *testing.T) {
+func TestID07VerifyRefusesDuplicateNames(t *testing.T) {
 	p := newProvider(t, "https://idp.test")
 	v := newVerifier(t, p.issuerConfig())
 	k := p.keys[0]

@@ -80,7 +80,7 @@ func TestTokenBelongsToTheKeyThatShowedItFirst(t *testing.T) {
 	})
 }
 
-func TestFloodOfUnknownKeyIDsCausesNoFloodAtTheProvider(t *testing.T) {
+func TestID09FloodOfUnknownKeyIDsCausesNoFloodAtTheProvider(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, options{config: withFrontDoor})
 	foreign, err := dev.NewSigningKey("ES256")

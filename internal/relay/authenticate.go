@@ -20,12 +20,13 @@ const enterWait = time.Second
 // connection, and remembers what the audit needs.
 type handshake struct {
 	relay  *Relay
-	source string // network address of the peer
+	source string        // network address of the peer
+	hello  *tunnel.Hello // of a peer whose proof is awaited
+	owner  string        // whose token it shows
 }
 
 // serverConfig is what one connection's handshake runs with.
-func (r *Relay) serverConfig(source string) tunnel.ServerConfig {
-	h := &handshake{relay: r, source: source}
+func (r *Relay) serverConfig(h *handshake) tunnel.ServerConfig {
 	key, chain := r.ring.Shown()
 	return tunnel.ServerConfig{
 		Key: key, Chain: chain, Rotate: r.rotateAgent, Binding: r.cfg.ChannelBinding, Names: r.cfg.names(),
@@ -49,8 +50,18 @@ func (h *handshake) authenticate(ctx context.Context, hello tunnel.Hello) (tunne
 	}
 	if err != nil {
 		h.denied(ctx, hello, err)
+		return peer, err
 	}
-	return peer, err
+	h.hello, h.owner = &hello, peer.Name
+	return peer, nil
+}
+
+// unproven records who showed a good token, or an agent's id, and had not the key: a
+// thief, or a handshake that somebody recorded and plays again.
+func (h *handshake) unproven(err error) {
+	if h.hello != nil && err != nil && tunnel.CodeOf(err) == tunnel.CodePopFailed {
+		h.denied(h.relay.ctx, *h.hello, err)
+	}
 }
 
 func (h *handshake) user(ctx context.Context, hello tunnel.Hello) (tunnel.Peer, error) {
@@ -84,6 +95,7 @@ func (h *handshake) agent(ctx context.Context, hello tunnel.Hello) (tunnel.Peer,
 
 // bind runs once the key's proof holds: from here on the peer is who it says.
 func (h *handshake) bind(ctx context.Context, hello tunnel.Hello, peer tunnel.Peer) (tunnel.Peer, error) {
+	h.hello = nil // proven
 	id, ok := peer.Token.(*identity)
 	if !ok {
 		return peer, &tunnel.Refusal{Code: tunnel.CodeInternal, Message: "the relay lost track of this login"}
@@ -138,6 +150,9 @@ func (h *handshake) denied(ctx context.Context, hello tunnel.Hello, err error) {
 		reason = cause.Code
 	}
 	e := audit.Event{Kind: audit.KindLogin, Decision: audit.Deny, Reason: reason, Source: h.source, Via: "tunnel", Agent: hello.AgentID}
+	if reason == tunnel.CodePopFailed.String() {
+		e.Detail = map[string]string{"token_of": h.owner}
+	}
 	if recordErr := h.relay.audit.Denied(ctx, e); recordErr != nil {
 		h.relay.log.Error("record refused login", "error", recordErr)
 	}

@@ -1,16 +1,11 @@
 package relay
 
 import (
-	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/big"
 	"net/http"
 	"slices"
 	"strings"
@@ -120,207 +115,17 @@ func (c *identityCases) minting(changes map[string]any, o ...dev.MintOptions) fu
 func TestIdentityCases(t *testing.T) {
 	c := newIdentityCases(t)
 	chatOK(t, client(t, c.alice.open(tunnel.Interactive), tunnel.Header{Resource: "phi3"}), chatBody("phi3", false)) // it works at all
-	t.Run("ID-17 a session copied to another machine without its key opens nothing", c.copiedSession)
-	t.Run("ID-17 a replayed handshake or stream header opens nothing", c.replayedHandshake)
-	t.Run("ID-17 another spelling of a bound token opens nothing", c.respelledToken)
-	t.Run("ID-01 a token that nobody signed", c.unsigned)
-	t.Run("ID-03 a token of another issuer", c.foreignIssuer)
-	t.Run("ID-05 a token of another time", c.otherTimes)
-	t.Run("ID-07 a subject or a name that can be read in two ways", c.oddClaims)
-	t.Run("ID-11 a token with a foreign azp opens nothing", c.foreignParty)
-	t.Run("ID-13 one name at two providers is two principals", c.sameNames)
-	t.Run("ID-15 claims of another shape match nothing", c.shapes)
-	t.Run("ID-25 a claim that is gone at the refresh ends what rested on it", c.changedAtRefresh)
-}
-
-// copiedSession has a thief with all that is on alice's disk but the private key.
-func (c *identityCases) copiedSession(t *testing.T) {
-	mine := c.alice.key.Public().(ed25519.PublicKey)
-	bound := c.user(map[string]any{"nonce": auth.NonceForKey(mine)})
-	shown := c.alice.token()
-	session, err := c.alice.present(tunnel.Interactive, shown)
-	must(t, err)
-	defer session.Close(tunnel.CodeNone, "")
-	thief := c.user(nil)
-	// A key that claims to be alice's: her public half behind the thief's own seed.
-	forged := c.user(nil)
-	forged.key = append(append(ed25519.PrivateKey{}, thief.key.Seed()...), mine...)
-	for name, one := range map[string]struct {
-		who   *user
-		token string
-	}{
-		"a token that she has shown":                     {thief, shown},
-		"a token that names her key, not shown yet":      {thief, bound.token()},
-		"her public key, signed by another":              {forged, shown},
-		"her public key and a token that names it":       {forged, bound.token()},
-		"her public key and a token that nobody has had": {forged, c.alice.token()},
-	} {
-		before := c.model.hits.Load()
-		if got := c.refusal(one.who, one.token); got != "pop_failed" {
-			t.Errorf("%s: %s", name, got)
-		}
-		if r, _ := c.ask("/r/phi3/v1/models", "Authorization: Bearer "+one.token); r.StatusCode != http.StatusUnauthorized {
-			t.Errorf("%s, at the front door: %s", name, r.Status)
-		}
-		if c.model.hits.Load() != before {
-			t.Errorf("%s: the model saw a request", name)
-		}
-	}
-	if got := c.events(func(e audit.Event) bool {
-		return e.Kind == audit.KindLogin && e.Decision == audit.Deny && e.Reason == "pop_failed"
-	}); len(got) != 5 {
-		t.Errorf("%d of 5 thefts are in the audit log", len(got))
-	}
-	// Nor does it renew a session of the thief's own.
-	own, err := c.user(map[string]any{"sub": "mallory"}).present(tunnel.Interactive, c.user(map[string]any{"sub": "mallory"}).token())
-	must(t, err)
-	defer own.Close(tunnel.CodeNone, "")
-	if _, err := own.Refresh(within(t), shown); err == nil {
-		t.Error("a session took another's token for a refresh")
-	}
-}
-
-// tapped keeps what the client writes on a connection, below TLS's encryption.
-type tapped struct {
-	*tls.Conn
-	wrote bytes.Buffer
-}
-
-func (c *tapped) Write(b []byte) (int, error) {
-	c.wrote.Write(b)
-	return c.Conn.Write(b)
-}
-
-// dialTapped is a connection on which the relay awaits a hello.
-func (c *identityCases) dialTapped() *tapped {
-	c.t.Helper()
-	d := tunnel.Dialer{Address: c.name, TLS: c.tls()}
-	conn, err := d.Dial(within(c.t))
-	must(c.t, err)
-	return &tapped{Conn: conn}
-}
-
-// replayedHandshake plays all that alice's client wrote on one connection, handshake, stream header and request, on others.
-func (c *identityCases) replayedHandshake(t *testing.T) {
-	conn := c.dialTapped()
-	session, err := tunnel.Connect(within(t), conn, tunnel.ClientConfig{
-		Role: tunnel.RoleUser, Key: c.alice.key, Relay: c.name, Token: func(context.Context) (string, error) { return c.alice.token(), nil },
-	})
-	must(t, err)
-	handshake := bytes.Clone(conn.wrote.Bytes()[:lengthOfMessages(t, conn.wrote.Bytes(), 2)])
-	chatOK(t, client(t, session, tunnel.Header{Resource: "phi3"}), chatBody("phi3", false))
-	must(t, session.Close(tunnel.CodeNone, ""))
-	all := bytes.Clone(conn.wrote.Bytes())
-	if !bytes.Contains(all, []byte(`"resource":"phi3"`)) || !bytes.Contains(all, []byte("chat/completions")) {
-		t.Fatal("the recording has no stream in it")
-	}
-	hello := lengthOfMessages(t, handshake, 1)
-	for name, one := range map[string][]byte{
-		"the handshake":                      handshake,
-		"the handshake and all behind it":    all,
-		"the streams without a handshake":    all[len(handshake):],
-		"the proof alone":                    handshake[hello:],
-		"the hello, then the streams":        append(bytes.Clone(handshake[:hello]), all[len(handshake):]...),
-		"the hello twice, then the proof":    append(bytes.Clone(handshake[:hello]), handshake...),
-		"the handshake with the proof twice": append(bytes.Clone(handshake), handshake[hello:]...),
-	} {
-		before := c.model.hits.Load()
-		live := len(c.relay.sessions.all(func(*session_) bool { return true }))
-		answer := c.play(t, one)
-		if bytes.Contains(answer, []byte(`"session"`)) || bytes.Contains(answer, []byte("chat.completion")) {
-			t.Errorf("%s was answered with %q", name, answer)
-		}
-		if n := len(c.relay.sessions.all(func(*session_) bool { return true })); n > live {
-			t.Errorf("%s opened a session", name)
-		}
-		if c.model.hits.Load() != before {
-			t.Errorf("%s reached the model", name)
-		}
-	}
-}
-
-// session_ is the relay's session, where a variable has the shorter name.
-type session_ = session
-
-// play writes what was recorded on a new connection and returns all that the relay answers until it hangs up.
-func (c *identityCases) play(t *testing.T, recorded []byte) []byte {
-	t.Helper()
-	conn := c.dialTapped()
-	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(patience)))
-	_, _ = conn.Conn.Write(recorded) // the relay may have hung up in the middle
-	_ = conn.CloseWrite()
-	answer, _ := io.ReadAll(conn) // the end may be a reset
-	return answer
-}
-
-// lengthOfMessages is how many bytes the first n length-prefixed messages have.
-func lengthOfMessages(t *testing.T, b []byte, n int) int {
-	t.Helper()
-	at := 0
-	for range n {
-		if len(b) < at+4 {
-			t.Fatal("the recording is cut off")
-		}
-		at += 4 + int(uint32(b[at])<<24|uint32(b[at+1])<<16|uint32(b[at+2])<<8|uint32(b[at+3]))
-	}
-	return at
-}
-
-// respelledToken tries every other text that a lenient reader would take for a token which is bound to alice's key.
-func (c *identityCases) respelledToken(t *testing.T) {
-	token := c.alice.token()
-	session, err := c.alice.present(tunnel.Interactive, token)
-	must(t, err)
-	defer session.Close(tunnel.CodeNone, "")
-	parts := strings.Split(token, ".")
-	head, payload, signature := parts[0], parts[1], parts[2]
-	join := func(parts ...string) string { return strings.Join(parts, ".") }
-	flattened, err := json.Marshal(map[string]string{"protected": head, "payload": payload, "signature": signature})
-	must(t, err)
-	general, err := json.Marshal(map[string]any{"payload": payload, "signatures": []any{map[string]string{"protected": head, "signature": signature}}})
-	must(t, err)
-	claims, err := base64.RawURLEncoding.DecodeString(payload)
-	must(t, err)
-	plain := strings.NewReplacer("-", "+", "_", "/")
-	for name, other := range map[string]string{
-		"the same":                          token,
-		"padded":                            token + "=",
-		"padded twice":                      token + "==",
-		"payload padded":                    join(head, payload+"=", signature),
-		"trailing bits of the signature":    join(head, payload, flipLast(signature)),
-		"the other alphabet":                plain.Replace(token),
-		"a line break behind":               token + "\n",
-		"a line break inside":               join(head, payload[:8]+"\n"+payload[8:], signature),
-		"a blank in front":                  " " + token,
-		"a tab inside":                      join(head, payload[:8]+"\t"+payload[8:], signature),
-		"four parts":                        token + ".x",
-		"an empty fourth part":              token + ".",
-		"Bearer in front":                   "Bearer " + token,
-		"flattened JSON":                    string(flattened),
-		"general JSON":                      string(general),
-		"the other signature of the curve":  join(head, payload, otherSignature(t, signature)),
-		"signed anew, another header":       c.provider.Mint(nil, dev.MintOptions{Payload: claims, Header: map[string]any{"typ": "at+jwt"}}),
-		"signed anew, another member of it": c.provider.Mint(nil, dev.MintOptions{Payload: claims, Header: map[string]any{"x": 1}}),
-	} {
-		before := c.model.hits.Load()
-		if got := c.refusal(c.user(nil), other); got != "pop_failed" && got != auth.CodeTokenMalformed {
-			t.Errorf("%s: %s", name, got)
-		}
-		if c.model.hits.Load() != before {
-			t.Errorf("%s: the model saw a request", name)
-		}
-	}
-}
-
-// otherSignature is the second one that every ECDSA signature comes with: n-s in place of s holds as well.
-func otherSignature(t *testing.T, signature string) string {
-	t.Helper()
-	b, err := base64.RawURLEncoding.DecodeString(signature)
-	must(t, err)
-	s := new(big.Int).SetBytes(b[32:])
-	s.Sub(elliptic.P256().Params().N, s).FillBytes(b[32:])
-	return base64.RawURLEncoding.EncodeToString(b)
+	c.subtest("ID-17 a session copied to another machine without its key opens nothing", c.copiedSession)
+	c.subtest("ID-17 a replayed handshake or stream header opens nothing", c.replayedHandshake)
+	c.subtest("ID-17 another spelling of a bound token opens nothing", c.respelledToken)
+	c.subtest("ID-01 a token that nobody signed", c.unsigned)
+	c.subtest("ID-03 a token of another issuer", c.foreignIssuer)
+	c.subtest("ID-05 a token of another time", c.otherTimes)
+	c.subtest("ID-07 a subject or a name that can be read in two ways", c.oddClaims)
+	c.subtest("ID-11 a token with a foreign azp opens nothing", c.foreignParty)
+	c.subtest("ID-13 one name at two providers is two principals", c.sameNames)
+	c.subtest("ID-15 claims of another shape match nothing", c.shapes)
+	c.subtest("ID-25 a claim that is gone at the refresh ends what rested on it", c.changedAtRefresh)
 }
 
 func (c *identityCases) unsigned(t *testing.T) {
@@ -450,7 +255,7 @@ func (c *identityCases) shapes(t *testing.T) {
 		"an object":           {map[string]any{"groups": map[string]any{"ml-eng": true}}, "groups_unknown"},
 		"a number and null":   {map[string]any{"groups": []any{1, nil}}, "groups_unknown"},
 		"null among them":     {map[string]any{"groups": []any{"ml-eng", nil}}, "groups_unknown"},
-		"a referenced claim":  {map[string]any{"groups": nil, "_claim_names": map[string]any{"groups": "src1"}}, "groups_unknown"},
+		"a referenced claim":  {map[string]any{"groups": nil, "_claim_names": map[string]any{"groups": "src1"}, "_claim_sources": map[string]any{"src1": map[string]any{"endpoint": "https://graph.example/groups"}}}, "groups_unknown"},
 		"a longer name":       {map[string]any{"groups": []string{"ml-eng2", "xml-eng", "ML-ENG", "ml-eng "}}, "no_grant"},
 		"amr in one text":     {map[string]any{"sub": "careful", "groups": nil, "amr": "mfa"}, "mfa_required"},
 		"amr with a number":   {map[string]any{"sub": "careful", "groups": nil, "amr": []any{"mfa", 1}}, "mfa_required"},

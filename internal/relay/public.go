@@ -200,7 +200,10 @@ func (r *Relay) accept(w http.ResponseWriter, q *http.Request, source string) (*
 	if err != nil {
 		return nil, err
 	}
-	return tunnel.Accept(r.ctx, conn, r.serverConfig(source))
+	h := &handshake{relay: r, source: source}
+	session, err := tunnel.Accept(r.ctx, conn, r.serverConfig(h))
+	h.unproven(err)
+	return session, err
 }
 
 // sourceOf is the host of a network address.

@@ -89,6 +89,16 @@ func newSystem(t testing.TB, grants string, changes ...change) *system {
 	return s
 }
 
+// subtest runs a part of the test on the same system; what fails in it fails the part.
+func (s *system) subtest(name string, part func(*testing.T)) {
+	whole := s.t
+	defer func() { s.t = whole }()
+	whole.(*testing.T).Run(name, func(t *testing.T) {
+		s.t = t
+		part(t)
+	})
+}
+
 // prepareSystem does all but start the relay.
 func prepareSystem(t testing.TB, grants string, changes ...change) *system {
 	t.Helper()

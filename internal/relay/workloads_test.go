@@ -224,7 +224,7 @@ func TestID27WorkloadTokensOpenWhatTheirClaimsMatchAndNothingElse(t *testing.T) 
 		{"no audience of ours", "services", nightly, set{"aud": "account"}, auth.CodeAudienceMismatch},
 		{"a refresh token", "services", nightly, set{"typ": "Refresh"}, auth.CodeTypeRefused},
 	} {
-		t.Run("ID-27 "+test.name, func(t *testing.T) {
+		p.subtest("ID-27 "+test.name, func(t *testing.T) {
 			if got := p.outcome(p.mint(test.alias, test.form, test.changes)); got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}

@@ -20,7 +20,8 @@
 //	checkParty      azp, client_id: issued to a client we know              rules.go
 //	readPrincipal   subject, groups, claims, MFA                            identity.go
 //
-// and returns a Token or a *TokenError with a stable code. A provider of people and
+// and returns a Token or a *TokenError with a stable code. VerifyLogout does the same
+// for what a provider posts when a login has ended (logout.go). A provider of people and
 // programs is two issuers with one URL, told apart by audience (sharedissuer.go).
 //
 // # The client's side

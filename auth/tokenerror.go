@@ -70,6 +70,10 @@ func publicSentence(code string) string {
 		return "the token's subject is not acceptable"
 	case CodeBindingUnsupported:
 		return "the token is bound to a key this relay cannot check"
+	case CodeLogoutInvalid:
+		return "this is no logout token"
+	case CodeLogoutTooOld:
+		return "the logout token is too old"
 	default:
 		return "the token is not well formed"
 	}

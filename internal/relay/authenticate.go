@@ -207,6 +207,11 @@ func (r *Relay) withdrawn(s *tunnel.Session, _ tunnel.Code) {
 	defer cancel()
 	if live := r.sessions.await(waiting, s.ID()); live != nil {
 		live.stop(tunnel.CodeLoginRequired, "the identity provider has ended this login; run iapctl login")
+		id := live.identity()
+		e := audit.Event{Kind: audit.KindSession, Reason: "withdrawn", Message: "the provider renews its token no more, says the client", Session: s.ID(), Principal: id.id(), Issuer: id.principal.Issuer, Source: live.source}
+		if err := r.audit.Record(r.ctx, e); err != nil {
+			r.log.Error("record withdrawal", "session", s.ID(), "error", err)
+		}
 	}
 }
 

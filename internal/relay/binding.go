@@ -83,9 +83,12 @@ func (r *Relay) joinLogin(ctx context.Context, key ed25519.PublicKey, id *identi
 		case record.Issuer != id.principal.Issuer || record.Subject != id.principal.Subject:
 			return &tunnel.Refusal{Code: tunnel.CodePopFailed, Message: "this key belongs to another login; run iapctl login"}
 		case record.Killed:
-			return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "this login was ended by an administrator; run iapctl login"}
+			return errKilled()
 		}
 		record.merge(id, named)
+		if err := r.checkLogin(ctx, id); err != nil {
+			return err
+		}
 		err = save(ctx, r.store, at, version, record, r.now().Add(keyRecordLife))
 		if err == nil {
 			id.policy = policyPrincipal(id.principal)
@@ -120,6 +123,16 @@ func (k *keyRecord) merge(id *identity, named bool) {
 		k.ACR = p.ACR
 	}
 	p.ACR = k.ACR
+	if k.Began.IsZero() && id.newKey {
+		k.Began = id.token.IssuedAt
+	}
+	if s := sessionHash(id.token.SessionID); s != "" {
+		k.Session = s
+	}
+	id.login = login{began: k.AuthTime, session: k.Session}
+	if id.login.began.IsZero() {
+		id.login.began = k.Began
+	}
 }
 
 // killKey refuses the key's sessions until its owner logs in anew, which makes

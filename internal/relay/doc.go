@@ -17,8 +17,9 @@
 //	handshakes.go    how many handshakes, and how many tries to join
 //	authenticate.go  users' tokens and keys, agents' keys
 //	binding.go       a token belongs to the first key that presents it
-//	killed.go        what an administrator refused
 //	rotate.go        an agent's key gives way to the next; relaykeys.go: so does the relay's own
+//	killed.go        what an administrator refused, and whose time is over
+//	logout.go, loggedout.go   what a provider says of logins that have ended, and which those are
 //	enrol.go         join tokens, and agents that use them
 //	frontdoor.go     bearer tokens and keys over plain HTTPS; crossorigin.go: which web pages may ask
 //	keys.go          keys for programs: who holds one, and its end; keydecide.go: what one may do

@@ -14,7 +14,6 @@ import (
 	"iap/internal/guard"
 	"iap/internal/modelapi"
 	"iap/policy"
-	"iap/tunnel"
 )
 
 // codeTokenMissing is for a request that shows nothing at all.
@@ -140,8 +139,8 @@ func (r *Relay) atDoor(q *http.Request) (*doorCaller, error) {
 		r.deniedAtDoor(q, text, err)
 		return nil, err
 	}
-	if r.checkPrincipal(who.identity().id()) != nil {
-		err := &auth.TokenError{Code: tunnel.CodeRevoked.String(), Public: "your access was revoked by an administrator"}
+	if no := r.refusal(who.identity()); no != nil {
+		err := &auth.TokenError{Code: no.Code.String(), Public: no.Message}
 		r.deniedAtDoor(q, text, err)
 		return nil, err
 	}
@@ -188,7 +187,7 @@ func (r *Relay) holder(ctx context.Context, text string) (*doorCaller, error) {
 		return nil, err
 	}
 	id := newIdentity(token)
-	id.principal.Binding = auth.BindingNone
+	id.principal.Binding, id.login = auth.BindingNone, loginOf(token)
 	id.policy = policyPrincipal(id.principal)
 	return &doorCaller{principalSource: bearer{id}, via: policy.ViaBearer, expires: token.Expires}, nil
 }

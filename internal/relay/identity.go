@@ -18,6 +18,7 @@ type identity struct {
 	principal auth.Principal // with what the session's key adds
 	policy    policy.Principal
 	agent     *agentRecord // nil for users
+	login     login        // of people
 	key       string       // id of the session's key; "" for what no key is bound to
 	newKey    bool         // first login of the principal with this key
 

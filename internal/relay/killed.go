@@ -62,8 +62,14 @@ func (r *refused) empty() bool {
 // was revoked.
 func (r *Relay) refusal(id *identity) *tunnel.Refusal {
 	switch {
+	case id.agent != nil:
+		return nil
+	case r.wasRevoked(id):
+		return errRevoked()
 	case r.wasRefused(id):
-		return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "this login was ended by an administrator; run iapctl login"}
+		return errKilled()
+	case r.logouts.ended(id):
+		return errLoggedOut()
 	case !id.ends.IsZero() && !r.now().Round(0).Before(id.ends):
 		return errExpired()
 	}
@@ -85,17 +91,30 @@ func (r *Relay) whileHeld(s *session, api http.Handler) http.Handler {
 	})
 }
 
-// wasRefused reports whether the session's key, its principal or the token of a
-// workload was refused since the start.
-func (r *Relay) wasRefused(id *identity) bool {
-	if r.refused.empty() || id.agent != nil {
-		return false
-	}
-	return r.refused.has(id.key) || r.refused.has(keyPrincipal+id.id()) || id.principal.Workload && id.token != nil && r.refused.has(tokenPlace(id.token))
+func errRevoked() *tunnel.Refusal {
+	return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "your access was revoked by an administrator"}
 }
 
-// killed is wasRefused of a live session.
-func (r *Relay) killed(s *session) bool { return r.wasRefused(s.identity()) }
+func errKilled() *tunnel.Refusal {
+	return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "this login was ended by an administrator; run iapctl login"}
+}
+
+// wasRevoked reports whether the principal was revoked and not restored.
+func (r *Relay) wasRevoked(id *identity) bool {
+	return !r.refused.empty() && r.refused.has(keyPrincipal+id.id())
+}
+
+// wasRefused reports whether the session's key, or the token of a workload, was
+// refused since the start.
+func (r *Relay) wasRefused(id *identity) bool {
+	return !r.refused.empty() && (r.refused.has(id.key) || id.principal.Workload && id.token != nil && r.refused.has(tokenPlace(id.token)))
+}
+
+// killed reports whether a live user's session is one that an administrator ended.
+func (r *Relay) killed(s *session) bool {
+	id := s.identity()
+	return id.agent == nil && (r.wasRevoked(id) || r.wasRefused(id))
+}
 
 // isLost reports whether a denial's reason is the caller's loss of its right, not
 // a grant's.
@@ -167,7 +186,7 @@ func (r *Relay) loadRevocations(ctx context.Context) error {
 func (r *Relay) revokePrincipal(ctx context.Context, one revocation) error {
 	id := one.Principal
 	r.refused.add(keyPrincipal + id)
-	const message = "your access was revoked by an administrator"
+	message := errRevoked().Message
 	for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil && s.identity().id() == id }) {
 		s.stop(tunnel.CodeRevoked, message)
 	}
@@ -191,7 +210,7 @@ func (r *Relay) restorePrincipal(ctx context.Context, id string) error {
 // checkPrincipal refuses whom an administrator revoked.
 func (r *Relay) checkPrincipal(id string) error {
 	if r.refused.has(keyPrincipal + id) {
-		return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "your access was revoked by an administrator"}
+		return errRevoked()
 	}
 	return nil
 }
@@ -199,7 +218,7 @@ func (r *Relay) checkPrincipal(id string) error {
 // refuseKeyOf is the refusal of a key that was killed in memory only.
 func (r *Relay) refuseKeyOf(key ed25519.PublicKey) error {
 	if r.refused.has(auth.KeyID(key)) {
-		return &tunnel.Refusal{Code: tunnel.CodeRevoked, Message: "this login was ended by an administrator; run iapctl login"}
+		return errKilled()
 	}
 	return nil
 }

@@ -99,6 +99,7 @@ func (r *Relay) publicHandler() http.Handler {
 	mux.HandleFunc("GET "+keysPath, r.assertions.serveKeys)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", r.serveReady)
+	mux.HandleFunc("POST "+logoutPath, r.serveLogout)
 	mux.HandleFunc("POST "+admin.JoinPath, func(w http.ResponseWriter, q *http.Request) {
 		admin.JoinHandler(func(ctx context.Context, j admin.JoinRequest) (admin.JoinReply, error) {
 			return r.join(ctx, sourceOf(q.RemoteAddr), j)

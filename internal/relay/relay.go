@@ -57,6 +57,8 @@ type Relay struct {
 	ids        *ids
 	inflight   inflight
 	refused    refused
+	logouts    logoutBook
+	logoutDoor logoutDoor
 	keys       keyring
 	line       line
 	subjects   *subjects
@@ -173,6 +175,10 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 	if err := r.loadRevocations(ctx); err != nil {
 		return err
 	}
+	if err := r.loadLogouts(ctx); err != nil {
+		return err
+	}
+	r.logoutDoor.slots = make(chan struct{}, logoutsAtOnce)
 	if err := r.loadKeys(ctx); err != nil {
 		return err
 	}

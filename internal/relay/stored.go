@@ -22,6 +22,9 @@ const (
 
 	keyPrincipal = "principal/" // + principal id: revocation; there while it holds
 
+	keyLogout      = "logout/"       // + issuer/sub/subject or issuer/sid/hash: logouts
+	keyLogoutToken = "logout-token/" // + hash of its jti: there while it could come again
+
 	keyProgram = "program-key/" // + id: programKey
 	keyOwners  = "key-owner/"   // + principal id: keyOwner; there while it has keys
 )
@@ -60,6 +63,8 @@ type keyRecord struct {
 	MFA      string    `json:"mfa,omitempty"` // source that asserted it at login
 	ACR      string    `json:"acr,omitempty"` // of the login
 	Killed   bool      `json:"killed,omitempty"`
+	Began    time.Time `json:"began,omitzero"`    // when its first token was issued
+	Session  string    `json:"session,omitempty"` // hash of the provider's name for the login, "sid"
 }
 
 // revocation is a principal that was revoked.
@@ -77,10 +82,17 @@ func load[T any](ctx context.Context, s state.Store, key string) (T, int64, erro
 	if err != nil {
 		return v, 0, err
 	}
+	v, err = decode[T](item)
+	return v, item.Version, err
+}
+
+// decode reads the value of an item.
+func decode[T any](item state.Item) (T, error) {
+	var v T
 	if err := json.Unmarshal(item.Value, &v); err != nil {
-		return v, 0, fmt.Errorf("read %s from state: %w", key, err)
+		return v, fmt.Errorf("read %s from state: %w", item.Key, err)
 	}
-	return v, item.Version, nil
+	return v, nil
 }
 
 // save writes v at key if the version still is the one given; 0 creates.

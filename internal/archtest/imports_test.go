@@ -50,6 +50,7 @@ var layers = []struct {
 	{"internal/screen", nil, "layout knows no subject"},
 	{"internal/dev", []string{"internal/modelapi"}, "the development provider and model stand in for foreign servers: they share nothing with us"},
 	{"internal/profile", []string{"internal/config", "internal/relaykey"}, "what iapctl remembers between runs"},
+	{"internal/notify", nil, "a courtesy to whoever sits before the screen: it knows nothing of ours"},
 	{"internal/configure", nil, "settings of other people's tools are text: it knows nothing of ours"},
 }
 
@@ -60,6 +61,7 @@ var owners = []struct{ dependency, owner, reason string }{
 	{"golang.org/x/oauth2", "auth", "tokens are handled in one place"},
 	{"github.com/coreos/go-oidc/v3", "auth", "what it leaves unchecked is checked in one place"},
 	{"github.com/zalando/go-keyring", "auth", "secrets at rest have one keeper"},
+	{"github.com/godbus/dbus", "internal/notify", "what reaches the session bus, and which kinds of it, is decided in one place"},
 	{"github.com/pkg/browser", "auth", "which URLs may be opened is decided in one place"},
 	{"github.com/open-policy-agent/opa", "policy/rego", "21 MB: the relay alone links it"},
 	{"modernc.org/sqlite", "internal/state", "one contract, one conformance suite"},

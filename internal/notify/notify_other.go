@@ -1,0 +1,7 @@
+//go:build !linux && !darwin
+
+package notify
+
+import "context"
+
+func (d Desktop) show(context.Context, string, string) error { return ErrNoDesktop }

@@ -89,6 +89,7 @@ Environment:
   IAP_TOKEN_COMMAND  command that prints a token, run at each use
   IAP_KEYRING        off: keep credentials in a 0600 file
   IAP_CONFIG_DIR     where profiles and credentials are kept
+  IAP_NO_NOTIFY      set: nothing is shown on the desktop
   NO_COLOR           no colour
 
 Exit status: 0 ok, 1 error, 2 usage, 3 cancelled, 4 login needed, 5 denied by

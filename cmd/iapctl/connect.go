@@ -30,13 +30,16 @@ type connectOptions struct {
 	localKey        bool
 	forContainers   bool
 	listen          string
+	noNotify        bool
 }
 
 const connectLong = `Listen on this machine and carry every connection to a resource behind the
 relay. Models listen on port 11434 if it is free; a resource keeps its port.
 
 It goes on while the relay or an agent restarts: requests wait up to 10 seconds
-and then get an error in the protocol they speak. The session renews itself.
+and then get an error in the protocol they speak. The session renews itself;
+when only a login can, iapctl says so here and on the desktop, requests get a
+401 meanwhile, and everything goes on after "iapctl login" in any terminal.
 
 Only this machine is served, and on Linux only your own processes (elsewhere
 --local-key keeps other users out). Requests that a web page could have caused
@@ -85,6 +88,7 @@ func (a *app) connectCommand() *cobra.Command {
 	flags.BoolVar(&o.localKey, "local-key", false, "demand a key, which is printed, from every request")
 	flags.BoolVar(&o.forContainers, "for-containers", false, "listen for containers too; demands the local key")
 	flags.StringVar(&o.listen, "listen", "", "listen on this `address` too; demands the local key")
+	flags.BoolVar(&o.noNotify, "no-notify", false, "no notice on the desktop when a login is needed")
 	return cmd
 }
 

@@ -60,6 +60,7 @@ func (o connectOptions) backgroundArgs(p *profile.Profile) []string {
 	}
 	for flag, set := range map[string]bool{
 		"--allow-other-users": o.allowOtherUsers, "--local-key": o.localKey, "--for-containers": o.forContainers,
+		"--no-notify": o.noNotify,
 	} {
 		if set {
 			args = append(args, flag)

@@ -13,6 +13,7 @@ import (
 func connectionOf(run connect.Running) connectionDocument {
 	doc := connectionDocument{
 		Resource: run.Resource, Kind: run.Kind, PID: run.PID, Port: run.Port, Listen: run.Addrs, LocalKey: run.LocalKey,
+		LoginNeeded: run.LoginNeeded,
 	}
 	if run.Kind != "tcp" {
 		doc.URL = "http://" + localAddr(run.Port)
@@ -62,6 +63,10 @@ func (a *app) reportOne(doc connectDocument, c connectionDocument) {
 	if !c.Online {
 		offline = "no agent serves it right now; requests get an error until one does"
 	}
+	login := ""
+	if c.LoginNeeded {
+		login = "needed: requests get a 401 until you type " + a.inProfile("iapctl login")
+	}
 	use := c.OpenAI
 	if use != "" {
 		use = "export OPENAI_BASE_URL=" + use
@@ -76,7 +81,7 @@ func (a *app) reportOne(doc connectDocument, c connectionDocument) {
 	a.pairs(
 		a.out, s, 2,
 		[2]string{"leads to", fmt.Sprintf("%s (%s) through %s", clean(c.Resource), clean(c.Kind), clean(doc.Relay))},
-		[2]string{"as", clean(doc.Principal)}, [2]string{"session", session}, [2]string{"offline", offline},
+		[2]string{"as", clean(doc.Principal)}, [2]string{"session", session}, [2]string{"offline", offline}, [2]string{"login", login},
 		[2]string{"use it", use}, [2]string{"local key", c.LocalKey}, [2]string{"end it", end},
 	)
 	if c.Docker != "" {

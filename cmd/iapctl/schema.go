@@ -160,6 +160,8 @@ type connectionDocument struct {
 	LocalKey string   `json:"local_key,omitempty"`       // what requests must carry
 	Docker   string   `json:"docker_run,omitempty"`      // --for-containers: how a container reaches it
 	Moved    string   `json:"moved,omitempty"`           // why the port is not the usual one
+	// LoginNeeded: requests get a 401 until somebody logs in
+	LoginNeeded bool `json:"login_needed,omitempty"`
 }
 
 // envDocument: env -o json.

@@ -11,6 +11,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/connect"
+	"iap/internal/notify"
 	"iap/internal/profile"
 	"iap/tunnel"
 )
@@ -135,6 +136,15 @@ func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOption
 		return err
 	}
 	watch := a.newWatch(ctx, p)
+	defer watch.end()
+	for _, s := range all {
+		if s.claim != nil {
+			watch.claims = append(watch.claims, s.claim)
+		}
+	}
+	if !o.noNotify && a.env("IAP_NO_NOTIFY") == "" {
+		watch.desktop = &notify.Desktop{Env: a.env}
+	}
 	if a.asksPeople() && !o.background && len(o.command) == 0 { // a command's terminal is its own
 		watch.steps = make(chan admin.StepUpNotice, 1)
 	}
@@ -145,6 +155,7 @@ func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOption
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { _ = sessions.Run(ctx) })
+	wg.Go(func() { a.followInterval(ctx, p, sessions) })
 	doc, err := a.ready(ctx, p, sessions, all, already, o)
 	if err != nil {
 		return err
@@ -166,6 +177,32 @@ func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOption
 	}
 	<-ctx.Done()
 	return nil
+}
+
+const (
+	intervalAgain = time.Minute // after a failure to read what the relay publishes
+	intervalCheck = time.Hour   // an operator may change it
+)
+
+// followInterval renews the sessions as often as the relay publishes.
+func (a *app) followInterval(ctx context.Context, p *profile.Profile, sessions *connect.Sessions) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+		wait := intervalAgain
+		if d, err := discover(ctx, p); err != nil {
+			a.logger().Debug("read the relay's interval", "err", err)
+		} else {
+			wait = intervalCheck
+			sessions.SetInterval(time.Duration(min(max(0, d.RefreshSeconds), int64(intervalCheck/time.Second))) * time.Second)
+		}
+		pause.Reset(wait)
+	}
 }
 
 // serveOne carries one resource until somebody disconnects it.

@@ -93,9 +93,13 @@ func (a *app) printStatus(doc statusDocument) {
 		fmt.Fprintln(a.out)
 		var rows [][]string
 		for _, c := range doc.Connections {
-			rows = append(rows, []string{clean(c.Resource), clean(c.Kind), fmt.Sprint(c.PID), firstOf(c.URL, localAddr(c.Port))})
+			state := "ok"
+			if c.LoginNeeded {
+				state = "login needed: " + a.inProfile("iapctl login")
+			}
+			rows = append(rows, []string{clean(c.Resource), clean(c.Kind), fmt.Sprint(c.PID), firstOf(c.URL, localAddr(c.Port)), state})
 		}
-		a.table([]string{"CONNECTED", "KIND", "PID", "LISTENS ON"}, rows)
+		a.table([]string{"CONNECTED", "KIND", "PID", "LISTENS ON", "STATE"}, rows)
 	}
 	if doc.Relay != nil && len(doc.Relay.Sessions) > 0 {
 		fmt.Fprintln(a.out)

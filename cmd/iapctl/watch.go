@@ -10,6 +10,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/connect"
+	"iap/internal/notify"
 	"iap/internal/profile"
 	"iap/tunnel"
 )
@@ -27,6 +28,10 @@ type watch struct {
 	away  map[tunnel.Class]bool // guarded by mu
 	login bool                  // guarded by mu; the person was told that a login is needed
 	told  bool                  // guarded by mu; that another user was turned away
+
+	claims  []*connect.Claim // whose runs other processes see
+	desktop *notify.Desktop  // nil: nothing is shown there
+	showing sync.WaitGroup   // what is shown there just now
 
 	steps chan admin.StepUpNotice // to whoever asks the person for a login; nil: nobody does, it is only told
 }
@@ -51,10 +56,15 @@ func (w *watch) up(s *tunnel.Session) {
 	defer w.mu.Unlock()
 	was := len(w.away)
 	delete(w.away, s.Class())
-	if w.begun && was > 0 && len(w.away) == 0 {
-		w.login = false
-		w.app.say("%s The relay is back.", w.app.ui.err.good.Render("✓"))
+	if !w.begun || was == 0 || len(w.away) > 0 {
+		return
 	}
+	back := event{Event: eventRelayBack, Message: "The relay is back."}
+	if w.login {
+		back = event{Event: eventLoggedIn, Message: "Logged in again: connections go on."}
+		w.needLogin(false)
+	}
+	w.app.tell(back)
 }
 
 // down is called for each failed try: only the first of an outage is told, and that a login is needed.
@@ -69,15 +79,49 @@ func (w *watch) down(class tunnel.Class, err error, _ time.Duration) {
 	}
 	first := len(w.away) == 0
 	w.away[class] = true
-	bad := w.app.ui.err.bad.Render("!")
+	f := failureOf(err)
 	switch {
 	case connect.NeedsLogin(err) && !w.login:
-		w.login = true
-		w.app.say("%s A new login is needed; connections go on by themselves after it.\n  Next: %s", bad, w.app.inProfile("iapctl login"))
-	case first:
-		w.app.say("%s %s.\n  Trying again; requests wait up to %d seconds.", bad, capital(failureOf(err).what), int(connect.WaitForSession.Seconds()))
+		w.needLogin(true)
+		e := event{
+			Event: eventLoginNeeded, Code: f.code, Next: w.app.inProfile("iapctl login"),
+			Message: capital(f.what) + ". A new login is needed; connections go on by themselves after it.",
+		}
+		w.app.tell(e)
+		w.notify("A login is needed", "Connections to the relay wait for it. Type: "+e.Next)
+	case first && !w.login:
+		w.app.tell(event{
+			Event: eventRelayLost, Code: f.code,
+			Message: fmt.Sprintf("%s. Trying again; requests wait up to %d seconds.", capital(f.what), int(connect.WaitForSession.Seconds())),
+		})
 	}
 }
+
+// needLogin says to other processes of the profile, such as status, whether this one waits for a login. mu is held.
+func (w *watch) needLogin(needed bool) {
+	w.login = needed
+	for _, c := range w.claims {
+		if err := c.NeedLogin(needed); err != nil {
+			w.app.logger().Warn("tell other processes", "err", err)
+		}
+	}
+}
+
+// notify shows a text at the desktop, if there is one. Nobody waits for it but end. Nothing in it comes from the relay.
+func (w *watch) notify(title, body string) {
+	if w.desktop == nil {
+		return
+	}
+	ctx := w.ctx
+	w.showing.Go(func() {
+		if err := w.desktop.Show(ctx, "iapctl: "+title, body); err != nil {
+			w.app.logger().Debug("notify", "err", err)
+		}
+	})
+}
+
+// end waits for what is shown just now. No session may come or go any more.
+func (w *watch) end() { w.showing.Wait() }
 
 // replaced reports whether a session ended in order: because of a login or logout here, or because the relay drains it while the
 // next one comes up. Should that fail, it is told then.

@@ -182,6 +182,11 @@ func (l *line) up(s *tunnel.Session) {
 }
 
 func (l *line) down(err error, retry time.Duration) {
+	l.mu.Lock()
+	if l.denied != nil {
+		err = l.denied // that is why the session ended
+	}
+	l.mu.Unlock()
 	if l.cfg.OnDown != nil {
 		l.cfg.OnDown(l.class, err, retry)
 	}

@@ -40,6 +40,9 @@ type Running struct {
 	Detached bool      `json:"detached"`
 	LocalKey string    `json:"local_key,omitempty"`
 	Started  time.Time `json:"started"`
+	// LoginNeeded says that the process waits for a login. It stands in a file of its own, so that saying so cannot bring back a run
+	// file that was removed to end the process.
+	LoginNeeded bool `json:"-"`
 }
 
 // Registry is the directory in which the connects of one profile are found. A lock that the serving process holds says that it
@@ -77,6 +80,10 @@ func (r Registry) lockFile(resource string) string {
 	return filepath.Join(r.Dir, fileName(resource)+".lock")
 }
 
+func (r Registry) loginFile(resource string) string {
+	return filepath.Join(r.Dir, fileName(resource)+".login")
+}
+
 // Claim takes the right to serve resource, or fails with ErrAlreadyRunning.
 func (r Registry) Claim(resource, id string) (*Claim, error) {
 	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
@@ -90,6 +97,7 @@ func (r Registry) Claim(resource, id string) (*Claim, error) {
 	} else if err != nil || !ok {
 		return nil, fmt.Errorf("lock %s: %w", r.lockFile(resource), err)
 	}
+	_ = os.Remove(r.loginFile(resource)) // of a run that was killed
 	return &Claim{registry: r, resource: resource, id: id, lock: lock}, nil
 }
 
@@ -107,6 +115,24 @@ func (c *Claim) Publish(run Running) error {
 	}
 	if err := os.Rename(tmp, file); err != nil {
 		return fmt.Errorf("write run file: %w", err)
+	}
+	return nil
+}
+
+// NeedLogin says to other processes whether this one waits for a login.
+func (c *Claim) NeedLogin(needed bool) error {
+	file := c.registry.loginFile(c.resource)
+	if !c.lock.Locked() {
+		return nil // given back: the next one's business
+	}
+	var err error
+	if needed {
+		err = os.WriteFile(file, nil, 0o600)
+	} else if err = os.Remove(file); errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("tell of the login: %w", err)
 	}
 	return nil
 }
@@ -132,6 +158,7 @@ func (c *Claim) Wait(ctx context.Context) {
 func (c *Claim) Release() error {
 	if run, err := c.registry.read(c.resource); err == nil && run.ID == c.id {
 		_ = os.Remove(c.registry.runFile(c.resource))
+		_ = os.Remove(c.registry.loginFile(c.resource))
 	}
 	return c.lock.Unlock()
 }
@@ -172,7 +199,13 @@ func (r Registry) Lookup(resource string) (Running, bool) {
 	if err != nil || !r.alive(resource) {
 		return Running{}, false
 	}
-	return run, true
+	return r.withLogin(run), true
+}
+
+func (r Registry) withLogin(run Running) Running {
+	_, err := os.Stat(r.loginFile(run.Resource))
+	run.LoginNeeded = err == nil
+	return run
 }
 
 // List returns every resource served now, by name.
@@ -191,7 +224,7 @@ func (r Registry) List() ([]Running, error) {
 		}
 		run, err := readRunFile(filepath.Join(r.Dir, e.Name()))
 		if err == nil && fileName(run.Resource)+".json" == e.Name() && r.alive(run.Resource) {
-			runs = append(runs, run)
+			runs = append(runs, r.withLogin(run))
 		}
 	}
 	sort.Slice(runs, func(i, j int) bool { return runs[i].Resource < runs[j].Resource })

@@ -28,6 +28,40 @@ func TestSecondClaimOfAResourceFails(t *testing.T) {
 	_ = again.Release()
 }
 
+func TestRunThatNeedsALoginIsFoundAsSuch(t *testing.T) {
+	r := Registry{Dir: t.TempDir()}
+	c, err := r.Claim("phi3", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Publish(Running{Kind: "model"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, needed := range []bool{true, false, false, true} {
+		if err := c.NeedLogin(needed); err != nil {
+			t.Fatal(err)
+		}
+		if run, ok := r.Lookup("phi3"); !ok || run.LoginNeeded != needed {
+			t.Errorf("needed %v, found %+v", needed, run)
+		}
+	}
+	_ = c.Release()
+	if err := c.NeedLogin(true); err != nil {
+		t.Fatal(err)
+	}
+	next, err := r.Claim("phi3", "2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = next.Release() }()
+	if err := next.Publish(Running{Kind: "model"}); err != nil {
+		t.Fatal(err)
+	}
+	if run, ok := r.Lookup("phi3"); !ok || run.LoginNeeded {
+		t.Errorf("the next run inherits the need: %+v", run)
+	}
+}
+
 func TestPublishedRunIsFoundAndPrivate(t *testing.T) {
 	r := Registry{Dir: filepath.Join(t.TempDir(), "running")}
 	c, err := r.Claim("phi3", "1")

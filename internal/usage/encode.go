@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"maps"
-	"math"
 	"slices"
 	"time"
 )
@@ -17,6 +16,9 @@ import (
 //	          (requests, denied, errors, cancelled, tokens in, tokens out, microseconds), how many buckets of the
 //	          histogram are not empty, and for each of these its number and count
 const format = 1
+
+// maxNumber is more than anything that is counted; its sums and microseconds stay far from overflowing.
+const maxNumber = 1 << 53
 
 var errFormat = errors.New("usage: the item is damaged, or of a newer version")
 
@@ -123,7 +125,7 @@ type reader struct {
 
 func (r *reader) number() int64 {
 	n, size := binary.Uvarint(r.rest)
-	if r.bad || size <= 0 || n > math.MaxInt64 {
+	if r.bad || size <= 0 || n > maxNumber {
 		r.bad = true
 		return 0
 	}

@@ -44,9 +44,11 @@ type Keys struct {
 // several processes.
 type File string
 
-// Read reads what is there.
+// Read reads what is there. The successor is read first: if it is put in use in
+// between, it is found as the key in use, and is not missed in both places.
 func (f File) Read() (Keys, error) {
 	var k Keys
+	next, nextErr := auth.LoadKey(f.next())
 	var err error
 	if k.Current, err = auth.LoadKey(string(f)); err != nil {
 		return k, err
@@ -56,13 +58,14 @@ func (f File) Read() (Keys, error) {
 		return k, err
 	}
 	k.Since = info.ModTime()
-	if k.Next, err = auth.LoadKey(f.next()); errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(nextErr, fs.ErrNotExist), nextErr == nil && next.Equal(k.Current):
 		return k, nil
+	case nextErr != nil:
+		return k, nextErr
 	}
-	if err == nil && k.Next.Equal(k.Current) { // a copy by hand, perhaps
-		k.Next = nil
-	}
-	return k, err
+	k.Next = next
+	return k, nil
 }
 
 func (f File) next() string { return string(f) + nextSuffix }

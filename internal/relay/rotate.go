@@ -23,6 +23,9 @@ const (
 	// replaceWait is how long a session of the old key waits for its successor
 	// before the next one is asked to leave: an agent dials anew within 250 ms.
 	replaceWait = 5 * time.Second
+	// replaceGrace is for requests that had chosen the session just before it was
+	// asked to leave.
+	replaceGrace = time.Second
 	// replacedDrain is how long requests on a session of a replaced key may run.
 	replacedDrain = 10 * time.Minute
 	// askRotation is what an agent may take: less than an API client waits.
@@ -136,6 +139,7 @@ func (r *Relay) replace(ctx context.Context, l *link) {
 	r.spawn(func() {
 		waiting, cancel := context.WithTimeout(ctx, replacedDrain)
 		defer cancel()
+		sleep(waiting, replaceGrace)
 		l.coolDown(0)
 		_ = l.session.DrainWait(waiting) // it closes either way
 		_ = l.session.Close(tunnel.CodeRelayShutdown, "the key of this session was replaced")

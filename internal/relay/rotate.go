@@ -23,6 +23,8 @@ const (
 	// replaceWait is how long a session of the old key waits for its successor
 	// before the next one is asked to leave: an agent dials anew within 250 ms.
 	replaceWait = 5 * time.Second
+	// replaceLook is between two looks whether its successor is there.
+	replaceLook = 20 * time.Millisecond
 	// replaceGrace is for requests that had chosen the session just before it was
 	// asked to leave.
 	replaceGrace = time.Second
@@ -115,17 +117,26 @@ func mayRotate(a *agentRecord, old, next []byte, now time.Time) error {
 // the other, so that there is always one to open streams on; and again when the
 // overlap is over. What runs goes on.
 func (r *Relay) replaceSessions(ctx context.Context, agent string, key ed25519.PublicKey) {
+	if !sleep(ctx, replaceGrace) { // the agent still has to put the key in use, and to answer who asked for it
+		return
+	}
 	for _, l := range r.agents.openedOtherwise(agent, key) {
 		r.replace(ctx, l)
-		waiting, cancel := context.WithTimeout(ctx, replaceWait)
-		r.sessions.awaitKey(waiting, agent, key, l.session.Class())
-		cancel()
+		r.awaitReplaced(ctx, l, key)
 	}
 	if !sleep(ctx, rotateOverlap) {
 		return
 	}
 	for _, l := range r.agents.openedOtherwise(agent, key) {
 		r.replace(ctx, l)
+	}
+}
+
+// awaitReplaced waits until a session of the new key offers what l did.
+func (r *Relay) awaitReplaced(ctx context.Context, l *link, key ed25519.PublicKey) {
+	ctx, cancel := context.WithTimeout(ctx, replaceWait)
+	defer cancel()
+	for !r.agents.replaced(l, key) && sleep(ctx, replaceLook) {
 	}
 }
 
@@ -180,6 +191,19 @@ func (a *agents) openedOtherwise(agent string, key ed25519.PublicKey) []*link {
 	return all
 }
 
+// replaced reports whether another session of the agent and the class, which the
+// key has opened, has announced something.
+func (a *agents) replaced(old *link, key ed25519.PublicKey) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.links {
+		if l.agent.ID == old.agent.ID && l.session.Class() == old.session.Class() && key.Equal(l.session.PublicKey()) && len(l.session.Announced()) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // current picks a live session of the agent that its current key has opened.
 func (a *agents) current(agent string, key ed25519.PublicKey) *link {
 	a.mu.Lock()
@@ -190,27 +214,6 @@ func (a *agents) current(agent string, key ed25519.PublicKey) *link {
 		}
 	}
 	return nil
-}
-
-// awaitKey waits for a session of the agent that the key has opened.
-func (l *sessions) awaitKey(ctx context.Context, agent string, key ed25519.PublicKey, class tunnel.Class) {
-	for {
-		l.mu.Lock()
-		found, added := false, l.added
-		for _, s := range l.byID {
-			a := s.identity().agent
-			found = found || a != nil && a.ID == agent && key.Equal(s.tunnel.PublicKey()) && s.tunnel.Class() == class
-		}
-		l.mu.Unlock()
-		if found {
-			return
-		}
-		select {
-		case <-added:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // RotateAgent has a live agent make itself a new key.
@@ -230,11 +233,13 @@ func (a *adminAPI) RotateAgent(ctx context.Context, q admin.ByID) (admin.AgentRo
 	}
 	asking, cancel := context.WithTimeout(ctx, askRotation)
 	defer cancel()
-	if err := link.session.AskRotation(asking); err != nil {
-		return none, rotationRefused(id, err)
-	}
+	before := record.PublicKey
+	askErr := link.session.AskRotation(asking)
 	if record, _, err = load[agentRecord](ctx, r.store, keyAgent+id); err != nil {
 		return none, stateUnavailable(err)
+	}
+	if askErr != nil && bytes.Equal(record.PublicKey, before) { // else it was done, and only the word of it was lost
+		return none, rotationRefused(id, askErr)
 	}
 	return admin.AgentRotation{Agent: id, Key: keyID(record.PublicKey), OldKey: keyID(record.Previous), OldUntil: record.PreviousUntil}, nil
 }

@@ -372,3 +372,87 @@ func TestClientThatLeavesWithTheWholeAnswerCompletedIt(t *testing.T) {
 		}
 	}
 }
+
+// TestARequestIsDecidedByOnePolicyAsAWhole replaces the policy between the two questions of a request: the old one allows the
+// first and the new one the second, but neither allows both.
+func TestARequestIsDecidedByOnePolicyAsAWhole(t *testing.T) {
+	var asked atomic.Int32
+	f := newFixture(t, func(f *fixture) {
+		f.resource.Server = "ollama"
+		f.guard.Decide = func(_ context.Context, q Question) Decision {
+			if q.Action == ActionReach {
+				return Decision{Allow: true, Revision: "old", Grant: "old"}
+			}
+			if asked.Add(1) == 1 {
+				return Decision{Allow: true, Revision: "old", Grant: "old"}
+			}
+			return Decision{Allow: q.Model == "b:latest", Reason: "no_grant", Revision: "new", Grant: "new"}
+		}
+	})
+	response := f.do(f.request("POST", "/api/copy", `{"source":"a","destination":"b"}`))
+	if body := readAll(t, response); response.StatusCode != 403 || !strings.Contains(body, "no_grant") {
+		t.Errorf("a mix of two policies allowed it: %d %s", response.StatusCode, body)
+	}
+	for _, e := range f.recorded() {
+		if e.Decision != "deny" || e.Revision != "new" {
+			t.Errorf("recorded %+v", e)
+		}
+	}
+	if len(f.forwarded()) != 0 {
+		t.Error("it was sent")
+	}
+}
+
+func TestAPolicyThatNeverRestsAllowsNothing(t *testing.T) {
+	var asked atomic.Int32
+	f := newFixture(t, func(f *fixture) {
+		f.guard.Decide = func(context.Context, Question) Decision {
+			return Decision{Allow: true, Revision: fmt.Sprint(asked.Add(1))}
+		}
+	})
+	response := f.do(f.request("POST", "/api/copy", `{"source":"a","destination":"b"}`))
+	if body := readAll(t, response); response.StatusCode != 503 || !strings.Contains(body, "policy_timeout") {
+		t.Errorf("%d %s", response.StatusCode, body)
+	}
+}
+
+// TestWhoIsRevokedBetweenDecisionAndAnswerIsNotServed ends a caller whose request is decided and not yet among those that run.
+func TestWhoIsRevokedBetweenDecisionAndAnswerIsNotServed(t *testing.T) {
+	var revoked atomic.Bool
+	f := newFixture(t, func(f *fixture) {
+		f.guard.Decide = func(context.Context, Question) Decision {
+			return Decision{Allow: !revoked.Load(), Lost: revoked.Load(), Reason: "revoked", Message: "by an administrator"}
+		}
+		f.guard.Record = func(_ context.Context, e Event) error {
+			if e.Kind == EventDecision && e.Decision == "allow" {
+				revoked.Store(true)
+				f.guard.End(func(*Caller) bool { return true }, &Ended{Code: "revoked"})
+			}
+			return nil
+		}
+	})
+	response := f.chat()
+	if body := readAll(t, response); response.StatusCode != 403 || !strings.Contains(body, "revoked") {
+		t.Errorf("%d %s", response.StatusCode, body)
+	}
+	if o := f.outcome(); o.Ended != "revoked" || len(f.forwarded()) != 0 {
+		t.Errorf("forwarded %d times, outcome %+v", len(f.forwarded()), o)
+	}
+}
+
+func TestRecheckTellsWhoLostItsRightWithItsOwnCode(t *testing.T) {
+	s := newScript()
+	var lost atomic.Bool
+	f := newFixture(t, streaming(s, "application/x-ndjson"), func(f *fixture) {
+		f.guard.Decide = func(context.Context, Question) Decision {
+			return Decision{Allow: !lost.Load(), Lost: true, Reason: "login_required", Message: "log in again"}
+		}
+	})
+	response := f.do(f.request("POST", "/api/chat", chatBody))
+	s.pieces <- "{}\n"
+	lost.Store(true)
+	f.guard.Recheck(context.Background(), "policy_changed", nil)
+	if rest, err := io.ReadAll(response.Body); err == nil || !strings.Contains(string(rest), `"code":"login_required"`) {
+		t.Errorf("got %q, %v", rest, err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"iap/auth"
 	"iap/internal/audit"
 	"iap/internal/state"
+	"iap/policy"
 	"iap/tunnel"
 )
 
@@ -137,67 +138,97 @@ func (h *handshake) event(hello tunnel.Hello, id *identity) audit.Event {
 	return e
 }
 
-// denied records a refused login. That it could not be recorded changes
-// nothing: it is refused all the same.
+// denied records a refused login.
 func (h *handshake) denied(ctx context.Context, hello tunnel.Hello, err error) {
-	reason := tunnel.CodeInternal.String()
-	var refusal *tunnel.Refusal
-	if errors.As(err, &refusal) {
-		reason = refusal.Code.String()
-	}
-	var cause *auth.TokenError
-	if errors.As(err, &cause) {
-		reason = cause.Code
-	}
-	e := audit.Event{Kind: audit.KindLogin, Decision: audit.Deny, Reason: reason, Source: h.source, Via: "tunnel", Agent: hello.AgentID}
-	if reason == tunnel.CodePopFailed.String() {
+	e := audit.Event{Kind: audit.KindLogin, Reason: refusalReason(err), Source: h.source, Via: policy.ViaTunnel, Agent: hello.AgentID}
+	if e.Reason == tunnel.CodePopFailed.String() {
 		e.Detail = map[string]string{"token_of": h.owner}
 	}
-	if recordErr := h.relay.audit.Denied(ctx, e); recordErr != nil {
-		h.relay.log.Error("record refused login", "error", recordErr)
+	h.relay.recordDenied(ctx, e)
+}
+
+// recordDenied records a refusal. That it could not be recorded changes nothing: it
+// is refused all the same.
+func (r *Relay) recordDenied(ctx context.Context, e audit.Event) {
+	e.Decision = audit.Deny
+	if err := r.audit.Denied(ctx, e); err != nil {
+		r.log.Error("record refused login", "error", err)
 	}
+}
+
+// refusalReason is why a token was refused, in a word.
+func refusalReason(err error) string {
+	var cause *auth.TokenError
+	if errors.As(err, &cause) {
+		return cause.Code
+	}
+	var refusal *tunnel.Refusal
+	if errors.As(err, &refusal) {
+		return refusal.Code.String()
+	}
+	return tunnel.CodeInternal.String()
 }
 
 // refresh renews a session in place. The tunnel has verified that the session's
 // key signed the new token.
 func (r *Relay) refresh(ctx context.Context, s *tunnel.Session, raw string) (time.Time, error) {
-	token, err := r.verifier.Verify(ctx, raw, auth.UseTunnel)
-	if err != nil {
-		return time.Time{}, tokenRefusal(err)
-	}
 	waiting, cancel := context.WithTimeout(ctx, enterWait)
 	live := r.sessions.await(waiting, s.ID())
 	cancel()
 	if live == nil {
-		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeSessionExpired, Message: "the session has ended"}
+		return time.Time{}, errExpired()
+	}
+	end, err := r.renew(ctx, live, raw)
+	if err != nil {
+		id := live.identity()
+		r.recordDenied(ctx, audit.Event{
+			Kind: audit.KindLogin, Reason: refusalReason(err), Via: policy.ViaTunnel, Source: live.source,
+			Session: s.ID(), Principal: id.id(), Issuer: id.principal.Issuer, Detail: map[string]string{"asked": "refresh"},
+		})
+		return time.Time{}, err
+	}
+	return end.Add(expiryGrace), nil
+}
+
+// renew gives a session what a newer token says, and its end.
+func (r *Relay) renew(ctx context.Context, live *session, raw string) (end time.Time, err error) {
+	token, err := r.verifier.Verify(ctx, raw, auth.UseTunnel)
+	if err != nil {
+		return end, tokenRefusal(err)
+	}
+	live.renewing.Lock() // the newer of two tokens stays, whichever comes first
+	defer live.renewing.Unlock()
+	if live.ctx.Err() != nil {
+		return end, errExpired()
 	}
 	if live.identity().id() != token.Principal.ID() {
-		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeTokenInvalid, Message: "the fresh token belongs to somebody else"}
+		return end, &tunnel.Refusal{Code: tunnel.CodeTokenInvalid, Message: "the fresh token belongs to somebody else"}
 	}
 	since, err := live.newSince(token, r.now())
 	if err != nil {
-		return time.Time{}, err
+		return end, err
 	}
-	end, err := r.sessionEnd(token, since)
-	if err != nil {
-		return time.Time{}, err
+	if end, err = r.sessionEnd(token, since); err != nil {
+		return end, err
 	}
 	if !live.mayRefresh(r.now()) {
-		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeOverloaded, Message: "the session was renewed a moment ago"}
+		return end, &tunnel.Refusal{Code: tunnel.CodeOverloaded, Message: "the session was renewed a moment ago"}
 	}
-	id, err := r.bindToken(ctx, s.PublicKey(), token)
+	id, err := r.bindToken(ctx, live.tunnel.PublicKey(), token)
 	if err != nil {
-		return time.Time{}, err
+		return end, err
 	}
-	event := audit.Event{Kind: audit.KindSession, Reason: "refreshed", Session: s.ID(), Principal: id.id(), Issuer: id.principal.Issuer, Binding: id.principal.Binding}
+	event := audit.Event{
+		Kind: audit.KindSession, Reason: "refreshed", Session: live.tunnel.ID(), Principal: id.id(), Issuer: id.principal.Issuer, Binding: id.principal.Binding,
+	}
 	if err := r.audit.Record(ctx, event); err != nil {
-		return time.Time{}, &tunnel.Refusal{Code: tunnel.CodeAuditUnavailable, Message: "the relay cannot write its audit log"}
+		return end, &tunnel.Refusal{Code: tunnel.CodeAuditUnavailable, Message: "the relay cannot write its audit log"}
 	}
 	id.since, id.ends = since, end
 	live.renew(id)
 	r.seen(ctx, id)
 	r.spawn(func() { r.recheck(live) }) // groups may have changed; the streams that lost their right end
-	return end.Add(expiryGrace), nil
+	return end, nil
 }
 
 // withdrawn ends a session whose user tells that the provider renews its token no more. Only the user's own end can say so, and

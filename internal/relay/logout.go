@@ -81,7 +81,7 @@ func (r *Relay) serveLogout(w http.ResponseWriter, q *http.Request) {
 	refused := logoutRefusal(err)
 	if refused.Error == "invalid_request" {
 		r.logoutDoor.tries.fail(key)
-		r.deniedLogout(q.Context(), source, err)
+		r.recordDenied(q.Context(), audit.Event{Kind: audit.KindLogin, Reason: refusalReason(err), Source: source, Via: viaLogout})
 	}
 	admin.WriteJSON(w, http.StatusBadRequest, refused)
 }
@@ -168,16 +168,4 @@ func logoutRefusal(err error) logoutError {
 		return logoutError{"invalid_request", cause.Public + " (" + cause.Code + ")"}
 	}
 	return logoutError{"logout_failed", "the login has ended, and the relay could not write it down; send it again"}
-}
-
-// deniedLogout records a logout token that was refused.
-func (r *Relay) deniedLogout(ctx context.Context, source string, err error) {
-	e := audit.Event{Kind: audit.KindLogin, Decision: audit.Deny, Reason: auth.CodeLogoutInvalid, Source: source, Via: viaLogout}
-	var cause *auth.TokenError
-	if errors.As(err, &cause) {
-		e.Reason = cause.Code
-	}
-	if recordErr := r.audit.Denied(ctx, e); recordErr != nil {
-		r.log.Error("record refused logout", "error", recordErr)
-	}
 }

@@ -40,11 +40,20 @@ func at(from time.Duration, others ...map[string]any) map[string]any {
 	return all
 }
 
+// awaitSessions waits until n sessions are entered: a client knows of its session a moment before the relay's list.
+func (s *system) awaitSessions(n int) {
+	s.t.Helper()
+	eventually(s.t, fmt.Sprintf("%d sessions of users are open", n), func() bool {
+		return len(s.relay.sessions.all(func(s *session) bool { return s.identity().agent == nil })) == n
+	})
+}
+
 func TestBackChannelLogoutEndsTheLoginUntilANewOne(t *testing.T) {
 	r := startRunning(t)
 	s := r.s
 	old := s.user(at(-time.Minute, map[string]any{"sid": "s1"}))
 	oldSession := old.open(tunnel.Bulk)
+	s.awaitSessions(3)
 	token := s.provider.LogoutToken(nil) // names alice alone: all of hers
 	answer, body := s.postLogout("logout_token=" + token)
 	if answer.StatusCode != 200 || body != "" || answer.Header.Get("Cache-Control") != "no-store" {

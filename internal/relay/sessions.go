@@ -23,6 +23,7 @@ type session struct {
 	expiry *time.Timer // of users; nil for agents
 	now    func() time.Time
 
+	renewing   sync.Mutex   // held while a newer token takes effect
 	refreshed  atomic.Int64 // when, in nanoseconds of the wall clock; 0 never
 	toldStepUp atomic.Int64 // when, likewise, that a fresh login is due
 

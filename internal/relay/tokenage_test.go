@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"iap/internal/audit"
 	"iap/internal/config"
 	"iap/tunnel"
 )
@@ -67,5 +68,17 @@ func TestTokenThatTheSessionHasGivesItNoMoreTime(t *testing.T) {
 		if until, err := session.Refresh(within(t), token); err != nil || !until.Equal(end) {
 			t.Errorf("the end moved from %s to %s, %v", end, until, err)
 		}
+	}
+}
+
+func TestRefusedRefreshIsRecorded(t *testing.T) {
+	s := newSystem(t, allowAll)
+	session := s.user(nil).open(tunnel.Interactive)
+	if _, err := session.Refresh(within(t), s.provider.Mint(map[string]any{"sub": "bob"})); tunnel.CodeOf(err) != tunnel.CodeTokenInvalid {
+		t.Errorf("somebody else's token: %v", err)
+	}
+	e := s.awaitEvent("the refused refresh", func(e audit.Event) bool { return e.Detail["asked"] == "refresh" })
+	if e.Decision != audit.Deny || e.Principal != "corp/alice" || e.Session != session.ID() || e.Reason != "token_invalid" {
+		t.Errorf("%+v", e)
 	}
 }

@@ -50,7 +50,7 @@ func (g *Grants) MayAdminister(p Principal, verb string, now time.Time) Decision
 		return Decision{Reason: ReasonActionUnknown, Message: "the relay's administration has no such verb"}
 	}
 	closest := Decision{Reason: ReasonVerbNotGranted, Message: fmt.Sprintf(
-		"%s is not given to you: under admins: in the grants file an administrator can add {to: [%q], verbs: [%s]}", verb, Lines(p)[0], verb)}
+		"%s is not given to you: under admins: in the grants file an administrator can add {to: [%q], verbs: [%q]}", verb, Lines(p)[0], verb)}
 	found := false
 	for _, e := range g.Admins {
 		if !e.Has(verb) || !e.Names(p) {

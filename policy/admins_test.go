@@ -79,7 +79,7 @@ func TestAVerbIsGivenByAnEntryOfAdminsAndByNothingElse(t *testing.T) {
 	if d := g.MayAdminister(strong, VerbAuditRead, noon); strings.Contains(d.Message, "hq") {
 		t.Errorf("the claim that is wanted is told: %s", d.Message)
 	}
-	if d := g.MayAdminister(desk, VerbAgentsToken, noon); !strings.Contains(d.Message, `{to: ["user:corp/d"], verbs: [iap:agents.token]}`) {
+	if d := g.MayAdminister(desk, VerbAgentsToken, noon); !strings.Contains(d.Message, `{to: ["user:corp/d"], verbs: ["iap:agents.token"]}`) {
 		t.Errorf("the message has no line to add: %s", d.Message)
 	}
 	var none *Grants

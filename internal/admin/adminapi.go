@@ -36,9 +36,8 @@ type AdminBackend interface {
 	ReloadPolicy(ctx context.Context) (PolicyReloaded, error)
 
 	AuditEvents(ctx context.Context, q AuditQuestion) (AuditPage, error)
-	// TailAudit hands events over as they are written, until ctx ends, each fails,
-	// or the caller's right to read them does.
-	TailAudit(ctx context.Context, q AuditQuestion, each func(AuditEvent) error) error
+	// TailAudit hands lines over as they are written, until ctx ends or each fails.
+	TailAudit(ctx context.Context, q AuditQuestion, each func(TailLine) error) error
 }
 
 // ByID names what a call is about by the id in its path.

@@ -135,7 +135,7 @@ func (b *backend) AuditEvents(_ context.Context, q AuditQuestion) (AuditPage, er
 	return AuditPage{Next: "n"}, b.err
 }
 
-func (b *backend) TailAudit(context.Context, AuditQuestion, func(AuditEvent) error) error {
+func (b *backend) TailAudit(context.Context, AuditQuestion, func(TailLine) error) error {
 	return b.err
 }
 

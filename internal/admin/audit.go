@@ -25,8 +25,18 @@ type AuditQuestion struct {
 	Until     string `json:"until,omitempty"`    // likewise
 	Text      string `json:"text,omitempty"`     // stands somewhere in the record, whatever its case
 	Order     string `json:"order,omitempty"`    // newest (default) or oldest first; not of a tail
-	Limit     int    `json:"limit,omitempty"`    // events of one answer; 0: 100. Of a tail: how many of the latest come first
-	Cursor    string `json:"cursor,omitempty"`   // the Next of the answer before; not of a tail
+	Limit     int    `json:"limit,omitempty"`    // events of one answer; 0: 100. Of a tail: how many of the latest come first; 0: none
+	Cursor    string `json:"cursor,omitempty"`   // the Next of the answer before. Of a tail: the seq of the last record its reader has
+}
+
+// Target is what the record of the call names.
+func (q AuditQuestion) Target() string {
+	values, err := queryOf(q)
+	if err != nil {
+		return ""
+	}
+	values.Del("cursor") // the pages of one search are one read
+	return values.Encode()
 }
 
 // AuditEvent is one record of the audit log, as it stands there.
@@ -45,7 +55,7 @@ type AuditPage struct {
 // many were left out because the reader was too slow, or why there are no more.
 type TailLine struct {
 	Event   AuditEvent `json:"event,omitempty"`
-	Dropped int64      `json:"dropped,omitempty"`
+	Dropped uint64     `json:"dropped,omitempty"`
 	Error   *Error     `json:"error,omitempty"`
 }
 

@@ -44,12 +44,12 @@ func asks[Q, T any](f func(AdminBackend, context.Context, Q) (T, error)) operati
 }
 
 // follows is a call that answers as long as the caller listens.
-func follows[Q any](f func(AdminBackend, context.Context, Q, func(AuditEvent) error) error) operation {
+func follows[Q any](f func(AdminBackend, context.Context, Q, func(TailLine) error) error) operation {
 	return operation{
 		question: reflect.TypeFor[Q](), answer: reflect.TypeFor[TailLine](), streams: true,
 		read: func(w http.ResponseWriter, r *http.Request) (any, error) { return readQuestion[Q](w, r) },
 		perform: func(ctx context.Context, b AdminBackend, q any, w http.ResponseWriter) (any, error) {
-			return nil, f(b, ctx, q.(Q), func(AuditEvent) error { return errors.New("not built") })
+			return nil, f(b, ctx, q.(Q), func(line TailLine) error { return writeLine(w, line) })
 		},
 	}
 }

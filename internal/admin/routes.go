@@ -133,12 +133,13 @@ func (h *gated) do(w http.ResponseWriter, r *http.Request, q any, act Act) {
 			return
 		}
 	}
+	if h.streams {
+		h.stream(w, r, q)
+		return
+	}
 	v, err := h.perform(r.Context(), h.backend, q, w)
 	if act.Err = err; h.record == recordAfter || err != nil && h.record == recordFirst {
 		h.write(r.Context(), act)
-	}
-	if h.streams && err == nil {
-		return
 	}
 	write(w, v, err)
 }

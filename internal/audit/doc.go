@@ -83,4 +83,10 @@
 // Close as denied_count: "count" refusals since detail.first, and a detail kind/reason for each reason. More than 1,024
 // sources are counted together (detail.sources=many). Full records and counts add up to the exact number of refusals,
 // except that a relay that is killed loses the counts of its last minute.
+//
+// # Reading
+//
+// [Search] and [Follow] read the files of a log in use and share nothing with the writer: no reader delays a record. A
+// search is bounded in records, bytes and time and goes on where it ended; a follower that falls 16 MiB behind is taken
+// to the end and told how many records it missed.
 package audit

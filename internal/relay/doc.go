@@ -45,6 +45,7 @@
 //
 //	api.go, adminapi.go, adminkill.go, notbuilt.go  what a principal has done, and what administrators have; what is to come
 //	people.go, jointokens.go             sessions and principals for administrators; join tokens
+//	auditread.go                         searching and following the audit log
 //	admingate.go                         who may use which verb, and the record of it
 //	adminsocket.go, peeruid.go           the same for root on a unix socket, and who is at the other end
 //	keysapi.go, explain.go, stepup.go    its parts: making keys; why the policy decides so; what a fresh login would change

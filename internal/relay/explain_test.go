@@ -106,7 +106,7 @@ func TestAVerbIsExplainedToWhoAsks(t *testing.T) {
 	}
 	a, err = me.Explain(within(t), admin.Question{Action: "iap:agents.token"})
 	must(t, err)
-	if a.Allow || a.Reason != "verb_not_granted" || !strings.Contains(a.Message, "verbs: [iap:agents.token]") || strings.Contains(a.Message+a.Shortfall, "root") {
+	if a.Allow || a.Reason != "verb_not_granted" || !strings.Contains(a.Message, `verbs: ["iap:agents.token"]`) || strings.Contains(a.Message+a.Shortfall, "root") {
 		t.Errorf("%+v", a)
 	}
 }

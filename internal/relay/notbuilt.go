@@ -15,13 +15,3 @@ func notBuilt() error {
 func (a *adminAPI) ShowPolicy(context.Context) (admin.PolicyInForce, error) {
 	return admin.PolicyInForce{}, notBuilt()
 }
-
-// AuditEvents is not built.
-func (a *adminAPI) AuditEvents(context.Context, admin.AuditQuestion) (admin.AuditPage, error) {
-	return admin.AuditPage{}, notBuilt()
-}
-
-// TailAudit is not built.
-func (a *adminAPI) TailAudit(context.Context, admin.AuditQuestion, func(admin.AuditEvent) error) error {
-	return notBuilt()
-}

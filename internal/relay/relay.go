@@ -64,8 +64,9 @@ type Relay struct {
 	subjects   *subjects
 	explaining chan struct{} // one place
 	reads      recentReads   // of administrators
-	joins      attempts      // failed tries to join, by source
-	logins     attempts      // sessions opened, by principal
+	auditors   auditReaders
+	joins      attempts // failed tries to join, by source
+	logins     attempts // sessions opened, by principal
 	handshakes *handshakes
 	enrolling  sync.Mutex // one enrolment at a time: two tokens may name one resource
 
@@ -183,6 +184,7 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 		return err
 	}
 	r.explaining = make(chan struct{}, 1)
+	r.auditors = newAuditReaders()
 	r.handshakes = newHandshakes(r.cfg.Sessions.Handshakes, r.cfg.perSource(maxShaking))
 	records, err := list[agentRecord](ctx, r.store, keyAgent)
 	if err != nil {

@@ -105,7 +105,7 @@ func TestAgentKeepsToItsOwnListsOfModelsAndActions(t *testing.T) {
 	}
 }
 
-func TestSealedHeaderIsGoodOnceAndWhereItWasSealed(t *testing.T) {
+func TestID17SealedHeaderIsGoodOnceAndWhereItWasSealed(t *testing.T) {
 	up := newUpstream(t)
 	r := startHostileRelay(t)
 	s := r.run("  - {name: web, kind: http, upstream: \"" + up.URL + "\", opaque: true}\n")

@@ -142,7 +142,7 @@ func feed(s *script, piece string) bool {
 	}
 }
 
-func TestAnAnswerItsCallerLeftIsChargedByTheRunningCount(t *testing.T) {
+func TestPO15AnAnswerItsCallerLeftIsChargedByTheRunningCount(t *testing.T) {
 	d := wires()["anthropic"]
 	s, b := newScript(), newBudget(100, 0)
 	f := newFixture(t, streaming(s, d.kind), b.reserving)

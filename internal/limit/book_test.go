@@ -136,7 +136,7 @@ func standing(t testing.TB, b *limit.Book, rule limit.Rule) limit.Standing {
 	return all[0]
 }
 
-func TestRaceForTheLastBudgetOvershootsByNothing(t *testing.T) {
+func TestPO15RaceForTheLastBudgetOvershootsByNothing(t *testing.T) {
 	const each, fit, racers = 1000, 37, 200
 	c := newClock()
 	b := book(t, file(t, c), c, "relay-1")

@@ -20,7 +20,7 @@ func code(err error) string {
 	return ""
 }
 
-func TestBodiesThatTwoParsersReadDifferentlyAreRefused(t *testing.T) {
+func TestPO09BodiesThatTwoParsersReadDifferentlyAreRefused(t *testing.T) {
 	const messages = `"messages":[{"role":"user","content":"hi"}]`
 	for _, try := range []struct{ body, want string }{
 		{`{"model":"ok","model":"secret",` + messages + `}`, "json_duplicate_name"},
@@ -39,6 +39,9 @@ func TestBodiesThatTwoParsersReadDifferentlyAreRefused(t *testing.T) {
 		{`{"model":"ok",` + messages + `}{"model":"secret"}`, "json_invalid"},
 		{`{"model":"ok",` + messages + `} x`, "json_invalid"},
 		{`{"model":"ok",` + messages + `,"temperature":NaN}`, "json_invalid"},
+		{`{"model":"ok",` + messages + `,"temperature":1e999}`, "json_number"},
+		{`{"model":"ok",` + messages + `,"temperature":-1E+400}`, "json_number"},
+		{`{"model":"ok",` + messages + `,"top_p":[0,[1` + strings.Repeat("0", 309) + `]]}`, "json_number"},
 		{`{"model":"ok",` + messages + `,}`, "json_invalid"},
 		{`{'model':'ok'}`, "json_invalid"},
 		{`{"model":"ok"/**/}`, "json_invalid"},

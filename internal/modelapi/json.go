@@ -2,6 +2,8 @@ package modelapi
 
 import (
 	"bytes"
+	"errors"
+	"strconv"
 	"unicode"
 	"unicode/utf8"
 
@@ -124,9 +126,24 @@ func (w *walker) value(depth int) error {
 	case '"':
 		w.skipString()
 	default: // a number or a literal: it ends where a delimiter stands
+		start := w.pos
 		for w.pos < len(w.data) && w.data[w.pos] != ',' && w.data[w.pos] != '}' && w.data[w.pos] != ']' {
 			w.pos++
 		}
+		return inRange(w.data[start:w.pos])
+	}
+	return nil
+}
+
+// inRange refuses numbers that no double holds: one parser reads infinity there and hands it to a sampler, the next
+// refuses.
+func inRange(number []byte) error {
+	const digits = 308 // every number of so many is a double's
+	if len(number) <= digits && bytes.IndexByte(number, 'E') < 0 && (number[0] > '9' || bytes.IndexByte(number, 'e') < 0) {
+		return nil // the letters of true, false and null are no exponent
+	}
+	if _, err := strconv.ParseFloat(string(number), 64); errors.Is(err, strconv.ErrRange) {
+		return &Error{400, "json_number", "the body holds a number beyond the range of numbers"}
 	}
 	return nil
 }

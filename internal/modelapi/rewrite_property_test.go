@@ -153,7 +153,7 @@ func drawBody(t *rapid.T, server, path string) string {
 	return "{" + strings.Join(members, ",") + "}"
 }
 
-func TestNoUpstreamSeesMoreThanTheCap(t *testing.T) {
+func TestPO13NoUpstreamSeesMoreThanTheCap(t *testing.T) {
 	forwarded := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		route := rapid.SampledFrom(propertyRoutes).Draw(rt, "route")

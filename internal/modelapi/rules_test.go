@@ -178,7 +178,7 @@ func exampleCases() []ruleCase {
 	return all
 }
 
-func TestEachBodyRuleHolds(t *testing.T) {
+func TestPO13EachBodyRuleHolds(t *testing.T) {
 	for _, try := range append(exampleCases(), ruleCases...) {
 		c, err := forward(t, ask(try.server, try.path, try.body), testObligations())
 		switch {

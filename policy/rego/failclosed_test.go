@@ -23,7 +23,7 @@ func answering(expression string) map[string]string {
 	return map[string]string{"own.rego": "package iap\n\ndecision := " + expression + "\n"}
 }
 
-func TestMalformedAnswersDeny(t *testing.T) {
+func TestPO01MalformedAnswersDeny(t *testing.T) {
 	for name, test := range map[string]struct{ module, reason string }{
 		"undefined":               {"package iap\n\ndecision := {\"allow\": true} if input.model == \"no such\"\n", "policy_undefined"},
 		"the string true":         {"package iap\n\ndecision := \"true\"\n", "policy_error"},
@@ -187,7 +187,7 @@ func TestEndedRequestIsDenied(t *testing.T) {
 	}
 }
 
-func TestDangerousBuiltinsAreRefusedByName(t *testing.T) {
+func TestPO03DangerousBuiltinsAreRefusedByName(t *testing.T) {
 	for builtin, expression := range map[string]string{
 		"http.send":                         `http.send({"method": "get", "url": "http://127.0.0.1"}).status_code == 200`,
 		"net.lookup_ip_addr":                `count(net.lookup_ip_addr("localhost")) > 0`,

@@ -80,7 +80,7 @@ func allows(t *testing.T, e *Engine) bool {
 	return e.Decide(t.Context(), chat(person("ann"), "phi3", "x")).Allow
 }
 
-func TestWatchFollowsEveryWayOfReplacingTheFile(t *testing.T) {
+func TestPO05WatchFollowsEveryWayOfReplacingTheFile(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, file, text string){
 		"written in place": func(t *testing.T, file, text string) { overwrite(t, file, text) },
 		"renamed over":     func(t *testing.T, file, text string) { replace(t, file, text) },
@@ -123,7 +123,7 @@ func TestWatchFollowsEveryWayOfReplacingTheFile(t *testing.T) {
 	}
 }
 
-func TestWatchFollowsSwappedLinks(t *testing.T) {
+func TestPO05WatchFollowsSwappedLinks(t *testing.T) {
 	root := t.TempDir()
 	generation := func(name, text string) string {
 		dir := filepath.Join(root, name)
@@ -158,7 +158,7 @@ func TestWatchFollowsSwappedLinks(t *testing.T) {
 	}
 }
 
-func TestBrokenPolicyKeepsTheOldOne(t *testing.T) {
+func TestPO05BrokenPolicyKeepsTheOldOne(t *testing.T) {
 	for name, breakIt := range map[string]func(t *testing.T, cfg Config){
 		"half written": func(t *testing.T, cfg Config) { overwrite(t, cfg.GrantsFile, closedGrants[:40]) },
 		"empty":        func(t *testing.T, cfg Config) { overwrite(t, cfg.GrantsFile, "") },

@@ -8,7 +8,7 @@ import (
 	"iap/internal/modelapi"
 )
 
-func TestUsageThatCannotBeTrueIsNotTaken(t *testing.T) {
+func TestPO15UsageThatCannotBeTrueIsNotTaken(t *testing.T) {
 	for _, usage := range []string{
 		`{"prompt_tokens":-1,"completion_tokens":3}`,
 		`{"prompt_tokens":9,"completion_tokens":-3}`,

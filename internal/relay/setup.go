@@ -92,6 +92,7 @@ issuers:
 
 # sessions: {max_age: 1h, max_token_age: 1h, refresh: 5m, streams_per_principal: 1024}
 # keys: {per_principal: 20, max_unseen: 720h}  # keys for programs, where a grant allows them
+# usage: {retain: 400d}                        # for how long it is known who used how much
 # front_door: {cors_origins: ["https://chat.example.com"]}  # web pages that may use https://relay/r/RESOURCE/…
 # audit: {sync: group}    # adds fdatasync: safe against power loss as well
 # channel_binding: nonce  # only behind something that ends TLS, which is then trusted

@@ -27,6 +27,7 @@ const (
 	maxRelays    = 16               // addresses of one name that are dialled
 	drainLimit   = 30 * time.Second // running answers of an agent that stops
 	drainPoll    = 100 * time.Millisecond
+	drainCalm    = 2 // polls without a request: what was on its way is told no, and goes elsewhere
 )
 
 // errStopping keeps a stopping agent from dialling again.
@@ -49,6 +50,9 @@ type Agent struct {
 	running   sync.WaitGroup
 	busy      atomic.Int64 // requests and tcp streams that run
 	stopping  atomic.Bool
+	doubt     chan struct{}         // somebody wants a probe
+	loaded    chan struct{}         // somebody began or ended
+	told      []tunnel.Announcement // what the relays heard last; owned by keepProbing
 
 	mu       sync.Mutex
 	lastKeys keyfile.Keys                 // guarded by mu
@@ -62,8 +66,12 @@ type upstream struct {
 	transport *http.Transport
 	queue     *queue // of generations; nil: no bound
 
-	mu    sync.Mutex
-	state probed // guarded by mu
+	active atomic.Int64 // requests that need no place in the queue
+
+	mu      sync.Mutex
+	state   probed  // what the last good probe found; guarded by mu
+	health  tracker // guarded by mu
+	cleared bool    // of kind http and tcp: it was asked, and is no model server; guarded by mu
 }
 
 // New prepares an agent. It dials nothing yet.
@@ -74,6 +82,7 @@ func New(cfg *Config, log *slog.Logger) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, log: log, table: modelapi.Default(), lingers: newLingers(log), pace: waitPace{firstComment, lookEvery, repeatComment},
 		sessions: map[*tunnel.Session]struct{}{}, changed: make(chan struct{}),
+		doubt: make(chan struct{}, 1), loaded: make(chan struct{}, 1),
 	}
 	a.transport = newTransport(a.lingers)
 	var err error
@@ -88,7 +97,11 @@ func New(cfg *Config, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	for i := range cfg.Resources {
-		a.upstreams = append(a.upstreams, openUpstream(&cfg.Resources[i], a.transport))
+		u := openUpstream(&cfg.Resources[i], a.transport)
+		if u.queue != nil {
+			u.queue.changed = a.busier
+		}
+		a.upstreams = append(a.upstreams, u)
 	}
 	return a, nil
 }
@@ -139,6 +152,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	probing, stopProbing := context.WithCancel(ctx)
 	defer stopProbing()
 	a.running.Go(func() { a.keepProbing(probing) })
+	a.running.Go(func() { a.keepReporting(probing) })
 	a.running.Go(func() { a.keepRotating(probing) })
 	err = a.keepRelays(ctx, serving)
 	stopProbing()
@@ -344,11 +358,14 @@ func (a *Agent) drain(ctx context.Context) {
 func (a *Agent) idle(ctx context.Context) {
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for a.busy.Load() > 0 {
+	for calm := 0; calm < drainCalm; calm++ {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		}
+		if a.busy.Load() > 0 {
+			calm = -1
 		}
 	}
 }

@@ -46,7 +46,30 @@ func (a *Agent) lookup(h tunnel.Header) (*upstream, error) {
 	if i < 0 || a.upstreams[i].cfg.Kind != h.Kind {
 		return nil, refusef(tunnel.CodeNotAnnounced, "this agent does not serve %q", h.Resource)
 	}
-	return a.upstreams[i], nil
+	u := a.upstreams[i]
+	if err := u.checkCleared(); err != nil {
+		a.doubts()
+		return nil, err
+	}
+	return u, nil
+}
+
+// checkCleared refuses an http or tcp resource of which it is not known, or known
+// otherwise, that it is no model server: that it is not announced would not keep
+// a relay from sending.
+func (u *upstream) checkCleared() error {
+	if u.cfg.Kind == modelapi.KindModel || u.cfg.Opaque {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.state.foreign:
+		return refusef(tunnel.CodeNotAnnounced, "%s answers as a model server and is not served as what it is not", u.cfg.Name)
+	case !u.cleared:
+		return refusef(tunnel.CodeUpstreamUnreachable, "the upstream of %s has not answered its agent yet", u.cfg.Name)
+	}
+	return nil
 }
 
 // checkHeader holds the header against the agent's list of actions.

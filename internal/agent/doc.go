@@ -18,6 +18,7 @@
 //	upstream.go  the only addresses ever dialled
 //	answer.go    the upstream's answer onto the stream
 //	mask.go      the upstream's key stays here
+//	health.go    is it fit, by probes and by what became of real requests; load.go: how busy, for the relays
 //	probe.go     is it there, which models has it, what the relays are told
 //	identify.go  which model server is it
 //	join.go      enrolment with a join token

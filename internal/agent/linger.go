@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http/httptrace"
 	"os"
 	"sync"
 	"time"
@@ -176,14 +175,7 @@ type hold struct {
 	abandoned bool          // nobody waits for the answer; guarded by mu
 }
 
-// trace makes the transport tell which connection carries the request.
-func (h *hold) trace(ctx context.Context) context.Context {
-	if h == nil {
-		return ctx
-	}
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { h.attach(info.Conn) }})
-}
-
+// attach notes which connection carries the request.
 func (h *hold) attach(conn net.Conn) {
 	if over, ok := conn.(*tls.Conn); ok {
 		conn = over.NetConn()

@@ -120,8 +120,12 @@ func TestFailedProbeForgetsNothing(t *testing.T) {
 	only := modelapi.OnlyModel(a.upstreams[0].server(), a.upstreams[0].announced())
 	down.Store(true)
 	a.probeAll(within(t))
+	if once := a.announcements()[0]; !once.Healthy {
+		t.Errorf("one lost probe: %+v", once)
+	}
+	a.probeAll(within(t))
 	after := a.announcements()[0]
-	if after.Healthy || after.Server != before.Server || !slices.Equal(after.Models, before.Models) || modelapi.OnlyModel(a.upstreams[0].server(), a.upstreams[0].announced()) != only || only == "" {
+	if after.Healthy || after.Reason != reasonErrors || after.Server != before.Server || !slices.Equal(after.Models, before.Models) || modelapi.OnlyModel(a.upstreams[0].server(), a.upstreams[0].announced()) != only || only == "" {
 		t.Errorf("before %+v (only %q), after %+v (only %q)", before, only, after, modelapi.OnlyModel(a.upstreams[0].server(), a.upstreams[0].announced()))
 	}
 }

@@ -25,6 +25,7 @@ type queue struct {
 	capacity int
 	limits   queueLimits
 	now      func() time.Time
+	changed  func() // is told when somebody came or left; may be nil, must not block
 
 	mu       sync.Mutex
 	running  int              // slots taken; guarded by mu
@@ -107,7 +108,21 @@ func (q *queue) enter(principal string, weight int, size int64) (*turn, error) {
 	l.turns = append(l.turns, t)
 	q.countLocked(l, t, 1)
 	q.dispatchLocked()
+	q.tell()
 	return t, nil
+}
+
+func (q *queue) tell() {
+	if q.changed != nil {
+		q.changed()
+	}
+}
+
+// counts tells how many have a slot and how many wait.
+func (q *queue) counts() (running, waiting int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running, q.waiting
 }
 
 // countLocked counts a turn that begins or ends to wait.
@@ -166,6 +181,7 @@ func (t *turn) leave() {
 		delete(q.lines, t.principal)
 	}
 	q.dispatchLocked()
+	q.tell()
 }
 
 // isWaitedFor says whether somebody waits for a slot.

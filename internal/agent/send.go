@@ -35,13 +35,30 @@ func (u *upstream) send(ctx context.Context, r *http.Request, class modelapi.Cla
 	}
 	out.Body = io.NopCloser(body)
 	if out.ContentLength == 0 {
-		out.Body = http.NoBody // a body of unknown length would be sent in chunks
+		out.Body = once(out)
 	} else if u.cfg.Kind != modelapi.KindModel || r.Method != http.MethodPost {
 		// A server that does not read this body would take it for the next request
 		// on the connection, which may be somebody else's.
 		out.Close = true
 	}
 	return u.transport.RoundTrip(out.WithContext(ctx))
+}
+
+// once is no body at all, in a form that keeps the transport from sending the
+// request a second time where its connection breaks: it would do that by itself
+// for methods without effect, and for keys that promise none.
+func once(out *http.Request) io.ReadCloser {
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, there := out.Header[name]; there { // the transport looks for this spelling
+			delete(out.Header, name)
+			out.Header[strings.ToLower(name)] = values
+		}
+	}
+	switch out.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return io.NopCloser(strings.NewReader(""))
+	}
+	return http.NoBody // a body of unknown length would be sent in chunks
 }
 
 // header is what the relay sent, less what belongs to the connection it came

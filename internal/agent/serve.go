@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptrace"
 	"time"
 
 	"iap/internal/modelapi"
@@ -50,6 +51,7 @@ type exchange struct {
 	body     io.Reader      // what goes upstream
 	size     int64          // of a model request's body
 	begun    bool           // the answer has: its client was told that it waits
+	sent     bool           // some of the request may have reached the upstream
 	unread   bool           // the upstream may go on: its answer was not read to the end
 }
 
@@ -76,6 +78,9 @@ func (a *Agent) serveRequest(ctx context.Context, st *tunnel.Stream, h tunnel.He
 	if err := x.check(); err != nil {
 		return x.refuse(err)
 	}
+	if x.upstream.queue == nil && (x.class.Action.Computes() || x.upstream.cfg.Kind != modelapi.KindModel) {
+		defer a.works(x.upstream)()
+	}
 	held, err := x.takeSlot(ctx)
 	if err != nil {
 		return x.refuse(err)
@@ -88,12 +93,13 @@ func (a *Agent) serveRequest(ctx context.Context, st *tunnel.Stream, h tunnel.He
 
 // forward sends the request and its answer.
 func (x *exchange) forward(ctx context.Context, held *hold) bool {
-	response, err := x.upstream.send(held.trace(ctx), x.request, x.class, x.body)
+	response, err := x.upstream.send(x.trace(ctx, held), x.request, x.class, x.body)
 	if err != nil {
 		held.abandon()
-		return x.refuse(upstreamRefusal(ctx, x.upstream, err))
+		return x.refuse(x.failed(ctx, err))
 	}
 	defer response.Body.Close()
+	x.agent.answered(x.upstream, x.class, response.StatusCode)
 	if response.StatusCode == http.StatusOK {
 		held.generates()
 	}
@@ -111,6 +117,27 @@ func (x *exchange) forward(ctx context.Context, held *hold) bool {
 	return x.finishBody()
 }
 
+// trace notes when the request has a connection: from then on it counts as sent.
+func (x *exchange) trace(ctx context.Context, held *hold) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		x.sent = true
+		held.attach(info.Conn)
+	}})
+}
+
+// failed notes what no answer says of the upstream's health, and names it.
+func (x *exchange) failed(ctx context.Context, err error) error {
+	no := upstreamRefusal(ctx, x.upstream, err)
+	switch {
+	case ctx.Err() != nil: // the caller's doing
+	case asRefusal(no).code == tunnel.CodeUpstreamUnreachable:
+		x.agent.missed(x.upstream)
+	case x.sent:
+		x.agent.answered(x.upstream, x.class, 0)
+	}
+	return no
+}
+
 // check is the second check, on the bytes that would go upstream.
 func (x *exchange) check() error {
 	u, err := x.agent.lookup(x.header)
@@ -118,6 +145,9 @@ func (x *exchange) check() error {
 		return err
 	}
 	x.upstream = u
+	if x.agent.stopping.Load() {
+		return refusef(tunnel.CodeDraining, "the agent of %s is stopping", u.cfg.Name)
+	}
 	if err := u.checkHeader(x.header); err != nil {
 		return err
 	}
@@ -154,7 +184,7 @@ func (x *exchange) refuse(err error) bool {
 		}
 		return x.finishBody()
 	}
-	reply := tunnel.Reply{Code: no.code.String(), Message: no.message, RetryAfterMS: no.retryAfter.Milliseconds()}
+	reply := tunnel.Reply{Code: no.code.String(), Message: no.message, RetryAfterMS: no.retryAfter.Milliseconds(), NotSent: !x.sent}
 	if x.stream.WriteReply(reply, nil) != nil {
 		return false
 	}

@@ -16,18 +16,24 @@ func (a *Agent) serveTCP(ctx context.Context, st *tunnel.Stream, h tunnel.Header
 	if err == nil {
 		err = u.checkHeader(h)
 	}
+	if err == nil && a.stopping.Load() {
+		err = refusef(tunnel.CodeDraining, "the agent of %s is stopping", u.cfg.Name)
+	}
 	x := &exchange{agent: a, stream: st, header: h}
 	var conn net.Conn
 	if err == nil {
 		conn, err = dialUpstream(ctx, "tcp", u.cfg.Upstream)
 		if err != nil {
+			if ctx.Err() == nil {
+				a.missed(u)
+			}
 			err = upstreamRefusal(ctx, u, err)
 		}
 	}
 	if err != nil {
 		no := asRefusal(err)
 		x.log(slog.LevelWarn, "stream refused", "code", no.code, "error", err)
-		_ = st.WriteReply(tunnel.Reply{Code: no.code.String(), Message: no.message}, nil) // the stream ends either way
+		_ = st.WriteReply(tunnel.Reply{Code: no.code.String(), Message: no.message, NotSent: true}, nil) // the stream ends either way
 		_ = st.Close()
 		return
 	}
@@ -35,6 +41,7 @@ func (a *Agent) serveTCP(ctx context.Context, st *tunnel.Stream, h tunnel.Header
 		conn.Close()
 		return
 	}
+	defer a.works(u)()
 	spliced, err := tunnel.Splice(ctx, st, tunnel.TCP(conn.(*net.TCPConn)))
 	x.log(slog.LevelDebug, "tcp stream ended", "to_upstream", spliced.AToB, "from_upstream", spliced.BToA, "error", err)
 }

@@ -55,7 +55,7 @@ func (x *exchange) upgrade(ctx context.Context, held *hold) bool {
 	up, head, err := x.dialWebSocket(ctx, held)
 	if err != nil {
 		held.abandon()
-		return x.refuse(upstreamRefusal(ctx, x.upstream, err))
+		return x.refuse(x.failed(ctx, err))
 	}
 	held.generates()
 	if err := x.stream.WriteReply(tunnel.Reply{OK: true}, head); err != nil {
@@ -126,6 +126,7 @@ func (x *exchange) dialWebSocket(ctx context.Context, held *hold) (*upgraded, []
 	held.attach(conn)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
+	x.sent = true
 	up := &upgraded{Conn: conn, reader: bufio.NewReaderSize(conn, 4<<10)}
 	response, err := up.shake(out, key)
 	if err == nil {
@@ -146,11 +147,7 @@ func randomKey() []byte {
 
 // dialOwn dials the upstream for one request alone.
 func (a *Agent) dialOwn(ctx context.Context, u *upstream) (net.Conn, error) {
-	port := u.cfg.url.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.cfg.url.Scheme]
-	}
-	conn, err := a.lingers.dial(ctx, "tcp", net.JoinHostPort(u.cfg.url.Hostname(), port))
+	conn, err := a.lingers.dial(ctx, "tcp", hostPort(u.cfg.url))
 	if err != nil || u.cfg.url.Scheme == "http" {
 		return conn, err
 	}

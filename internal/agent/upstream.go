@@ -23,7 +23,7 @@ const (
 )
 
 // errForbiddenAddress is an upstream's name that leads where no upstream is.
-var errForbiddenAddress = errors.New("the address is link-local, multicast or unspecified: no upstream")
+var errForbiddenAddress = errors.New("the address is link-local, multicast, unspecified or a cloud's metadata service: no upstream")
 
 // newTransport is the only way an agent speaks HTTP to an upstream: straight
 // to it, no proxy, no redirects, no compression (the meter must read the
@@ -50,13 +50,42 @@ func dialUpstream(ctx context.Context, network, address string) (net.Conn, error
 		if err != nil {
 			return err
 		}
-		ip := at.Addr().Unmap()
-		if ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() {
+		if isForbidden(at.Addr()) {
 			return errForbiddenAddress
 		}
 		return nil
 	}}
 	return d.DialContext(ctx, network, address)
+}
+
+// isForbidden says whether an address can be no upstream, in whatever form it is
+// written: mapped into IPv6, or carried in it by a translator (RFC 6052, 3056).
+func isForbidden(ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
+	if ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || isMetadata(ip) {
+		return true
+	}
+	if ip.Is4() {
+		return ip == netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	}
+	b := ip.As16()
+	switch {
+	case [12]byte(b[:12]) == [12]byte{0x00, 0x64, 0xff, 0x9b}, [12]byte(b[:12]) == [12]byte{} && ip != netip.IPv6Loopback():
+		return isForbidden(netip.AddrFrom4([4]byte(b[12:])))
+	case b[0] == 0x20 && b[1] == 0x02:
+		return isForbidden(netip.AddrFrom4([4]byte(b[2:6])))
+	}
+	return false
+}
+
+// isMetadata knows the addresses at which clouds hand out credentials, beside
+// 169.254.169.254, which is link-local.
+func isMetadata(ip netip.Addr) bool {
+	switch ip.String() {
+	case "fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16":
+		return true
+	}
+	return false
 }
 
 // upstreamURL is the target's place at the upstream, byte for byte: the target

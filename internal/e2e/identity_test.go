@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -72,6 +75,22 @@ func TestWorkloadsOfASecondProviderShareTheirToken(t *testing.T) {
 	if got := web.ask("POST", "/v1/chat/completions", chatBody("demo", "from a job", false, 3)); got.status != 200 {
 		t.Errorf("a job's request: %+v", got)
 	}
+	// A job of GitHub's asks its runner for a token whenever one is needed.
+	runner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer of-the-job" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprintf(w, `{"count":1234,"value":%q}`, ci.MintForm(dev.GitHubActions(r.URL.Query().Get("audience"))))
+	}))
+	t.Cleanup(runner.Close)
+	action := s.user("action", "IAP_RELAY="+s.name, "IAP_TOKEN_COMMAND="+program("iapctl")+" auth fetch github-actions --audience iap",
+		"ACTIONS_ID_TOKEN_REQUEST_URL="+runner.URL+"/token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN=of-the-job")
+	action.ok(&who, "whoami", "--ca-file", s.ca)
+	if who.Principal != "ci/repo:octo-org/octo-repo:environment:production" || who.Binding != "none" {
+		t.Errorf("whoami = %+v", who)
+	}
+	action.fails(5, "unknown_resource", "connect", "phi3", "--ca-file", s.ca) // another repository
 	job["repository_id"] = "99"
 	s.bearing(ci.Mint(job)).fails(5, "unknown_resource", "connect", "phi3", "--ca-file", s.ca)
 	// What one provider says of itself is nothing to the other: people of dev have no such claim.

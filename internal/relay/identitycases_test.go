@@ -122,7 +122,7 @@ func TestIdentityCases(t *testing.T) {
 	c.subtest("ID-03 a token of another issuer", c.foreignIssuer)
 	c.subtest("ID-05 a token of another time", c.otherTimes)
 	c.subtest("ID-07 a subject or a name that can be read in two ways", c.oddClaims)
-	c.subtest("ID-11 a token with a foreign azp opens nothing", c.foreignParty)
+	c.subtest("a token with a foreign azp opens nothing", c.foreignParty)
 	c.subtest("ID-13 one name at two providers is two principals", c.sameNames)
 	c.subtest("ID-15 claims of another shape match nothing", c.shapes)
 	c.subtest("ID-25 a claim that is gone at the refresh ends what rested on it", c.changedAtRefresh)

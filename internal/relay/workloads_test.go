@@ -211,6 +211,7 @@ func TestID27WorkloadTokensOpenWhatTheirClaimsMatchAndNothingElse(t *testing.T) 
 		{"a claim with a dot and a slash in its name", "k8s", pod, set{"sub": "system:serviceaccount:web:x", "kubernetes.io": nil, "kubernetes.io/namespace": "ml"}, "no_grant"},
 		{"the API server's audience", "k8s", dev.Kubernetes("https://kubernetes.default.svc.cluster.local"), nil, auth.CodeAudienceMismatch},
 		{"of a secret, without an end", "k8s", pod, set{"exp": nil, "iat": nil, "nbf": nil}, auth.CodeClaimsInvalid},
+		{"older than a session's token may be", "k8s", pod, set{"iat": old - 3000, "nbf": old - 3000, "exp": old + 7200}, auth.CodeTokenTooOld},
 		{"a year long", "k8s", pod, set{"exp": time.Now().Add(365 * 24 * time.Hour).Unix()}, auth.CodeTokenLifetime},
 		{"GitHub's claims of this issuer", "k8s", dev.GitHubActions(k8sAudience), nil, "no_grant"},
 

@@ -20,9 +20,13 @@ type UsageQuestion struct {
 	Top      int    `json:"top,omitempty"`      // rows, at most 1000; default 20
 }
 
+// maxTarget is how much of a question its record repeats.
+const maxTarget = 512
+
 // Target is what the record of the call names.
 func (q UsageQuestion) Target() string {
-	return strings.Join(strings.Fields(q.Who+" "+q.Resource+" "+q.Model), " ")
+	target := strings.Join(strings.Fields(q.Who+" "+q.Resource+" "+q.Model), " ")
+	return strings.ToValidUTF8(target[:min(len(target), maxTarget)], "?")
 }
 
 // UsageReport is the answer to both. Times are UTC, rounded outwards to what is

@@ -54,6 +54,7 @@ type Relay struct {
 	live       liveStreams
 	limits     *limit.Book
 	usage      *usage.Book
+	asking     asking // about usage
 	ids        *ids
 	inflight   inflight
 	refused    refused

@@ -154,6 +154,21 @@ func TestUsageOfOthersNeedsTheVerbAndOwnDoesNot(t *testing.T) {
 	}
 }
 
+func TestNobodyHasTwoQuestionsAboutUsageInTheLine(t *testing.T) {
+	var a asking
+	done, free := a.enter("corp/alice")
+	if _, again := a.enter("corp/alice"); !free || again {
+		t.Errorf("first %v, second %v", free, again)
+	}
+	if _, other := a.enter("corp/bob"); !other {
+		t.Error("bob waits for alice")
+	}
+	done()
+	if _, free := a.enter("corp/alice"); !free {
+		t.Error("alice is never free again")
+	}
+}
+
 func TestOwnUsageDoesNotTellAResourceFromNone(t *testing.T) {
 	s := newOllama(t, usageGrants, counted(100))
 	s.startAgent(served{name: "secret", kind: "model", upstream: "http://127.0.0.1:9"})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"iap/internal/admin"
@@ -31,6 +32,13 @@ func (a *userAPI) Usage(ctx context.Context, q admin.UsageQuestion) (admin.Usage
 	if err != nil {
 		return admin.UsageReport{}, err
 	}
+	done, free := a.relay.asking.enter(own)
+	if !free {
+		return admin.UsageReport{}, &admin.Error{
+			Status: http.StatusTooManyRequests, Code: "overloaded", Message: "another question of yours about usage is being answered", Hint: "ask again in a moment",
+		}
+	}
+	defer done()
 	if asked.By == usage.ByResource { // so that none is among the others, unseen by hideRefused
 		asked.Top = usage.MaxRows
 	}
@@ -40,6 +48,31 @@ func (a *userAPI) Usage(ctx context.Context, q admin.UsageQuestion) (admin.Usage
 	}
 	hideRefused(&report, asked)
 	return usageReport(q, asked, report), nil
+}
+
+// asking is who has a question under way: the book answers one at a time, and
+// nobody's questions are to fill the line.
+type asking struct {
+	mu  sync.Mutex
+	who map[string]bool // guarded by mu
+}
+
+// enter reports whether the principal has no other question under way.
+func (a *asking) enter(who string) (done func(), free bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.who[who] {
+		return nil, false
+	}
+	if a.who == nil {
+		a.who = make(map[string]bool)
+	}
+	a.who[who] = true
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.who, who)
+	}, true
 }
 
 // hideRefused keeps from callers whether a resource exists that they were only

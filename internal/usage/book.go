@@ -54,6 +54,7 @@ type Book struct {
 	held    map[itemKey]*held
 	writes  int64
 	away    bool // the last write failed
+	shrunk  bool // details were given up since
 
 	closing chan struct{}
 	once    sync.Once

@@ -133,3 +133,25 @@ func TestNamesAreShortValidAndOnOneLine(t *testing.T) {
 		t.Errorf("%d groups", len(r.Rows))
 	}
 }
+
+func TestGroupsThatManyShareCostNobodysName(t *testing.T) {
+	c := newClock(noon)
+	s := openStore(t, c)
+	b := openBook(t, s, "r", c)
+	const principals = 4000
+	for i := range principals {
+		e := chat(fmt.Sprintf("corp/%036d", i), "phi3")
+		e.Groups = nil
+		for g := range 20 {
+			e.Groups = append(e.Groups, fmt.Sprintf("%036d", (i*7+g*g)%300))
+		}
+		b.Add(e)
+	}
+	flush(t, b)
+	if r := ask(t, b, Query{By: ByPrincipal}); len(r.Rows)+r.OtherRows != principals {
+		t.Errorf("%d of %d principals have a name", len(r.Rows)+r.OtherRows, principals)
+	}
+	if r := ask(t, b, Query{By: ByGroup}); len(r.Rows) != 300 || sum(r.Rows) < principals*15 {
+		t.Errorf("%d groups with %d requests", len(r.Rows), sum(r.Rows))
+	}
+}

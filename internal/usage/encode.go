@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -12,8 +13,9 @@ import (
 //
 //	last      text: the write that made this item
 //	names     count, then each text
-//	rows      count, then each: six indices into names (principal, groups, resource, model, action, grant), seven sums
-//	          (requests, denied, errors, cancelled, tokens in, tokens out, microseconds), how many buckets of the
+//	groups    count, then each set: count, and an index into names for each group. Sets share most of their groups
+//	rows      count, then each: five indices into names (principal, resource, model, action, grant), one into groups, seven
+//	          sums (requests, denied, errors, cancelled, tokens in, tokens out, microseconds), how many buckets of the
 //	          histogram are not empty, and for each of these its number and count
 const format = 1
 
@@ -22,12 +24,9 @@ const maxNumber = 1 << 53
 
 var errFormat = errors.New("usage: the item is damaged, or of a newer version")
 
-func (s series) names() [6]string {
-	return [6]string{s.principal, s.groups, s.resource, s.model, s.action, s.grant}
-}
-
-func seriesOf(n [6]string) series {
-	return series{principal: n[0], groups: n[1], resource: n[2], model: n[3], action: n[4], grant: n[5]}
+// names are those of a series besides its groups.
+func (s *series) names() [5]*string {
+	return [5]*string{&s.principal, &s.resource, &s.model, &s.action, &s.grant}
 }
 
 // sums are the counts besides the histogram.
@@ -42,27 +41,57 @@ func (c *Counts) setSums(n [7]int64) {
 
 // encode writes a table; last is the write's own name.
 func encode(t *table, last string) []byte {
-	index := map[string]uint64{}
+	names, sets := index{}, index{}
 	for s := range t.rows {
 		for _, n := range s.names() {
-			index[n] = 0
+			names.add(*n)
+		}
+		if sets.add(s.groups) {
+			for group := range strings.SplitSeq(s.groups, groupBreak) {
+				names.add(group)
+			}
 		}
 	}
-	sorted := slices.Sorted(maps.Keys(index))
 	out := appendText(append(make([]byte, 0, 64*len(t.rows)+256), format), last)
-	out = binary.AppendUvarint(out, uint64(len(sorted)))
-	for i, n := range sorted {
-		index[n] = uint64(i)
+	out = binary.AppendUvarint(out, uint64(len(names)))
+	for _, n := range names.number() {
 		out = appendText(out, n)
+	}
+	out = binary.AppendUvarint(out, uint64(len(sets)))
+	for _, set := range sets.number() {
+		groups := strings.Split(set, groupBreak)
+		out = binary.AppendUvarint(out, uint64(len(groups)))
+		for _, group := range groups {
+			out = binary.AppendUvarint(out, names[group])
+		}
 	}
 	out = binary.AppendUvarint(out, uint64(len(t.rows)))
 	for s, c := range t.rows {
 		for _, n := range s.names() {
-			out = binary.AppendUvarint(out, index[n])
+			out = binary.AppendUvarint(out, names[*n])
 		}
-		out = appendCounts(out, c)
+		out = appendCounts(binary.AppendUvarint(out, sets[s.groups]), c)
 	}
 	return out
+}
+
+// index is texts by their place.
+type index map[string]uint64
+
+// add reports whether the text is new.
+func (x index) add(text string) bool {
+	_, known := x[text]
+	x[text] = 0
+	return !known
+}
+
+// number gives each text its place, and lists them.
+func (x index) number() []string {
+	sorted := slices.Sorted(maps.Keys(x))
+	for i, text := range sorted {
+		x[text] = uint64(i)
+	}
+	return sorted
 }
 
 func appendCounts(out []byte, c *Counts) []byte {
@@ -95,21 +124,30 @@ func decode(data []byte, visit func(series, *Counts)) (last string, err error) {
 	}
 	r := reader{rest: data[1:]}
 	last = r.text()
-	names := make([]string, 0, r.count())
-	for range cap(names) {
-		names = append(names, r.text())
+	names := make([]string, r.count())
+	for i := range names {
+		names[i] = r.text()
+	}
+	sets := make([]string, r.count())
+	for i := range sets {
+		groups := make([]string, min(r.count(), maxGroups))
+		for g := range groups {
+			groups[g] = r.of(names)
+		}
+		sets[i] = strings.Join(groups, groupBreak)
 	}
 	for range r.count() {
-		var of [6]string
-		for i := range of {
-			of[i] = r.named(names)
+		var s series
+		for _, n := range s.names() {
+			*n = r.of(names)
 		}
+		s.groups = r.of(sets)
 		var c Counts
 		r.counts(&c)
 		if r.bad {
 			break
 		}
-		visit(seriesOf(of), &c)
+		visit(s, &c)
 	}
 	if r.bad || len(r.rest) > 0 {
 		return last, errFormat
@@ -150,13 +188,14 @@ func (r *reader) text() string {
 	return text
 }
 
-func (r *reader) named(names []string) string {
+// of is one of the texts, by its place.
+func (r *reader) of(texts []string) string {
 	n := r.number()
-	if n >= int64(len(names)) {
+	if n >= int64(len(texts)) {
 		r.bad = true
 		return ""
 	}
-	return names[n]
+	return texts[n]
 }
 
 func (r *reader) counts(c *Counts) {

@@ -48,6 +48,7 @@ func (b *Book) flush(ctx context.Context) error {
 		b.log.Error("usage statistics cannot be written; they are kept in memory", "error", err)
 	case err == nil && b.away:
 		b.log.Info("usage statistics are written again")
+		b.shrunk = false
 	}
 	b.away = err != nil
 	return err
@@ -251,7 +252,10 @@ func (b *Book) shrink() {
 		}
 		waiting += d.size()
 	}
-	b.log.Warn("usage statistics wait for the store for so long that details are given up", "series", waiting)
+	if !b.shrunk {
+		b.shrunk = true
+		b.log.Warn("usage statistics wait for the store for so long that details of them are given up; sums stay")
+	}
 }
 
 func (d *delta) size() int {

@@ -62,7 +62,7 @@ func frames(hs ...frameHeader) []byte {
 }
 
 // Whatever frames a peer makes up, its session ends or goes on; nothing panics, nobody else notices.
-func TestMadeUpFramesHarmNobodyElse(t *testing.T) {
+func TestST05MadeUpFramesHarmNobodyElse(t *testing.T) {
 	r := startRelay(t, nil)
 	bystander, server := r.connect(t, r.clientConfig(t, RoleUser))
 	serve(t, server, echo)
@@ -158,7 +158,7 @@ func TestFirstStreamMustBeTheControlStream(t *testing.T) {
 	wantCode(t, s.Err(), CodeProtocolError)
 }
 
-func TestFloodsEndTheSession(t *testing.T) {
+func TestST07FloodsEndTheSession(t *testing.T) {
 	for name, h := range map[string]frameHeader{
 		"pings":         {kind: framePing, flags: flagSYN},
 		"pongs":         {kind: framePing, flags: flagACK},
@@ -221,7 +221,7 @@ func TestControlFloodEndsTheSession(t *testing.T) {
 	wantCode(t, s.Err(), CodeProtocolError)
 }
 
-func TestBadStreamHeadersResetTheirStream(t *testing.T) {
+func TestST11BadStreamHeadersResetTheirStream(t *testing.T) {
 	for name, sent := range map[string]string{
 		"oversized":     "\x00\x10\x00\x00",
 		"not json":      "\x00\x00\x00\x05hello",

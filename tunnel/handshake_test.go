@@ -218,7 +218,7 @@ func TestMalformedHellosAreRefusedAlike(t *testing.T) {
 	})
 }
 
-func TestGarbageBeforeAuthenticationIsCutOff(t *testing.T) {
+func TestST01GarbageBeforeAuthenticationIsCutOff(t *testing.T) {
 	r := startRelay(t, nil)
 	message := func(text string) string {
 		return string(binary.BigEndian.AppendUint32(nil, uint32(len(text)))) + text
@@ -311,7 +311,7 @@ func TestTranscriptFieldsCannotShift(t *testing.T) {
 	}
 }
 
-func TestDataBeforeAuthenticationReachesNoHandler(t *testing.T) {
+func TestST03DataBeforeAuthenticationReachesNoHandler(t *testing.T) {
 	r := startRelay(t, nil)
 	conn := r.dialRaw(t)
 	syn := frameHeader{kind: frameWindow, flags: flagSYN, id: 1}.append(nil)

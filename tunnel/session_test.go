@@ -409,7 +409,7 @@ func TestServeJoinsItsHandlers(t *testing.T) {
 	wantCode(t, err, CodeRelayShutdown)
 }
 
-func TestPanickingHandlerEndsItsStreamOnly(t *testing.T) {
+func TestFI15PanickingHandlerEndsItsStreamOnly(t *testing.T) {
 	client, server := pair(t)
 	serve(t, server, func(ctx context.Context, st *Stream, h Header) {
 		if h.Resource == "bad" {

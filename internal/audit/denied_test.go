@@ -69,7 +69,7 @@ func TestTenRefusalsOfASourceAreWrittenTheRestIsCounted(t *testing.T) {
 	})
 }
 
-func TestFloodOfRefusalsStaysSmallAndExact(t *testing.T) {
+func TestAU11FloodOfRefusalsStaysSmallAndExact(t *testing.T) {
 	l := openTest(t, Options{})
 	const workers, each = 8, 25_000
 	var all sync.WaitGroup

@@ -59,7 +59,7 @@ func recordUntilRefused(t *testing.T, l *Log) error {
 	return nil
 }
 
-func TestFullDiskStopsDecisionsUntilThereIsSpace(t *testing.T) {
+func TestAU03FullDiskStopsDecisionsUntilThereIsSpace(t *testing.T) {
 	disk := smallDisk(t)
 	l := openTest(t, Options{Dir: filepath.Join(disk, "audit")})
 	defer l.Close() // before the disk goes

@@ -255,7 +255,7 @@ func TestEndedContextStopsDecisionsButNotOutcomes(t *testing.T) {
 	}
 }
 
-func TestWallClockMayJump(t *testing.T) {
+func TestAU09WallClockMayJump(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	l := openTest(t, Options{Now: func() time.Time { return now }})
 	for _, jump := range []time.Duration{time.Second, -time.Hour, 2 * time.Hour} {

@@ -9,7 +9,7 @@ import (
 	"iap/internal/modelapi"
 )
 
-func TestAChunkedRequestIsTheLastOfItsConnection(t *testing.T) {
+func TestHT01AChunkedRequestIsTheLastOfItsConnection(t *testing.T) {
 	const head = "POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 	f := newFixture(t)
 	// A length beside the chunks, and a second request where a front end that goes by the length sees a body.

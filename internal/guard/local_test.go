@@ -12,7 +12,7 @@ func local(rule LocalRule) option {
 	return func(f *fixture) { f.caller.Local = &rule }
 }
 
-func TestWhatAWebPageCouldHaveCausedIsRefused(t *testing.T) {
+func TestLL03WhatAWebPageCouldHaveCausedIsRefused(t *testing.T) {
 	f := newFixture(t, local(LocalRule{AllowOrigins: []string{"http://localhost:3000"}, AllowHosts: []string{"host.docker.internal", "box:11434"}}))
 	for _, try := range []struct {
 		header []string
@@ -114,7 +114,7 @@ func FuzzHost(f *testing.F) {
 	})
 }
 
-func TestPreflightsAreRefusedExceptForAllowedOrigins(t *testing.T) {
+func TestLL03PreflightsAreRefusedExceptForAllowedOrigins(t *testing.T) {
 	f := newFixture(t, local(LocalRule{AllowOrigins: []string{"http://localhost:3000"}, KeyHash: make([]byte, 32)}))
 	ask := "Access-Control-Request-Method: POST"
 	for _, try := range []struct {

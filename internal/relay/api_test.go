@@ -273,7 +273,7 @@ func TestAssertionIsGoodForItsUpstreamOnly(t *testing.T) {
 	}
 }
 
-func TestGroupsCannotForgeHeaders(t *testing.T) {
+func TestHT11GroupsCannotForgeHeaders(t *testing.T) {
 	_, c := newWebAs(t, map[string]any{"groups": []string{"ml-eng", "x\r\nX-Admin: 1", "a,b", " admins", "root\x00"}, "email": "a@b\r\nX-Admin: 1", "email_verified": true})
 	r, err := c.Get("http://web/")
 	must(t, err)

@@ -102,7 +102,7 @@ func lastOf(c chan bool) <-chan bool {
 	return out
 }
 
-func TestNothingPassesWhileTheAuditCannotWrite(t *testing.T) {
+func TestAU03NothingPassesWhileTheAuditCannotWrite(t *testing.T) {
 	m := newModelServer(t, func(w http.ResponseWriter, _ *http.Request) { completion(w, "x") })
 	var pages atomic.Int64
 	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -259,7 +259,7 @@ func TestFailedStartLeavesNothingOpen(t *testing.T) {
 	must(t, r.Close())
 }
 
-func TestReloadKeepsTheOldCertificateWhenTheNewIsBroken(t *testing.T) {
+func TestFI19ReloadKeepsTheOldCertificateWhenTheNewIsBroken(t *testing.T) {
 	s := newSystem(t, allowAll)
 	good, err := os.ReadFile(s.cfg.TLS.CertFile)
 	must(t, err)

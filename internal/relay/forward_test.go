@@ -177,7 +177,7 @@ func TestExpectContinueIsAnsweredAndNotPassedOn(t *testing.T) {
 	}
 }
 
-func TestHeadersOfOneHopStayOnIt(t *testing.T) {
+func TestHT07HeadersOfOneHopStayOnIt(t *testing.T) {
 	var seen http.Header
 	var mu sync.Mutex
 	upstream := rawUpstream(t, func(conn net.Conn, r *http.Request, _ *bufio.Reader) {
@@ -320,7 +320,7 @@ func chatOK(t testing.TB, c *http.Client, body string) string {
 	return string(text)
 }
 
-func TestBrokenAnswersAreVisibleAndRecorded(t *testing.T) {
+func TestFI13BrokenAnswersAreVisibleAndRecorded(t *testing.T) {
 	for _, one := range []struct{ name, answer, kind string }{
 		{"length too short", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort", "http"},
 		{"no last chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "http"},
@@ -346,7 +346,7 @@ func TestBrokenAnswersAreVisibleAndRecorded(t *testing.T) {
 	}
 }
 
-func TestModelThatBreaksOffEndsWithAnErrorEvent(t *testing.T) {
+func TestFI13ModelThatBreaksOffEndsWithAnErrorEvent(t *testing.T) {
 	m := newModelServer(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "text/event-stream")

@@ -202,7 +202,7 @@ func TestPublicPortSpeaksHTTP2ToWhoeverAsksAndHTTP1ToTheRest(t *testing.T) {
 	}
 }
 
-func TestSmuggledSecondRequestIsNotServed(t *testing.T) {
+func TestHT01SmuggledSecondRequestIsNotServed(t *testing.T) {
 	s, m := newDoor(t, phi3Only)
 	bearer := s.bearer(nil)
 	conn, err := tls.Dial("tcp", s.name, s.tls())

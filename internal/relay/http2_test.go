@@ -93,7 +93,7 @@ func (c *h2Conn) verdict(id uint32) string {
 	}
 }
 
-func TestHTTP2RequestsThatCanBeReadInTwoWaysAreRefused(t *testing.T) {
+func TestHT13HTTP2RequestsThatCanBeReadInTwoWaysAreRefused(t *testing.T) {
 	s, m := newDoor(t, phi3Only)
 	token := strings.TrimPrefix(s.bearer(nil), "Authorization: ")
 	body := chatBody("phi3", false)

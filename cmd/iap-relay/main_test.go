@@ -12,11 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
 
 	"iap/internal/admin"
 	"iap/internal/dev"
 	"iap/internal/relay"
+	"iap/internal/screen"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -190,18 +192,6 @@ func TestPolicyTestRunsRegoTests(t *testing.T) {
 	}
 }
 
-func TestParsedResourcesAndLabels(t *testing.T) {
-	all, err := parseResources([]string{"a=model", "b=tcp"}, []string{"env=prod", "team="})
-	if err != nil || len(all) != 2 || all[1].Kind != "tcp" || all[0].Labels["env"] != "prod" {
-		t.Errorf("%+v, %v", all, err)
-	}
-	for _, bad := range [][2][]string{{{"a"}, nil}, {nil, nil}, {{"a=model"}, {"env"}}} {
-		if _, err := parseResources(bad[0], bad[1]); err == nil {
-			t.Errorf("%q was parsed", bad)
-		}
-	}
-}
-
 // TestDevelopmentSystemRunsAndEnds starts everything that dev starts, manages it with the admin commands and stops it.
 func TestDevelopmentSystemRunsAndEnds(t *testing.T) {
 	dir, err := os.MkdirTemp("", "iap")
@@ -217,13 +207,13 @@ func TestDevelopmentSystemRunsAndEnds(t *testing.T) {
 		var agents string
 		waitUntil(t, "the agent is online", done, func() bool {
 			agents, err = command(t, "", "admin", "agents", "ls", "--socket", socket)
-			return err == nil && strings.Contains(agents, "online (2 sessions)")
+			return err == nil && strings.Contains(agents, "online, 2 sessions")
 		})
 		if strings.Count(agents, "demo=model") != 1 {
 			t.Errorf("run %d: %s", run, agents)
 		}
 		status, err := command(t, "", "admin", "status", "--socket", socket)
-		if err != nil || !strings.Contains(status, "audit     ok") || !strings.Contains(status, "agents    1 online") {
+		if err != nil || !strings.Contains(status, "Audit     ok") || !strings.Contains(status, "Agents    1 agent online") {
 			t.Errorf("%v\n%s", err, status)
 		}
 		for _, args := range [][]string{{"sessions", "ls"}, {"policy", "reload"}, {"agents", "ls", "-o", "json"}, {"agents", "token", "--name", "b", "--resource", "x=http", "-o", "json"}} {
@@ -269,10 +259,20 @@ func waitUntil(t testing.TB, what string, ended <-chan error, holds func() bool)
 	}
 }
 
-func TestWhatPeopleReadHoldsNoControlCharacters(t *testing.T) {
-	var b bytes.Buffer
-	printSessions(&b, []admin.SessionInfo{{ID: "s", Principal: "corp/x\x1b]0;owned\x07"}, {ID: "t", Agent: "agent-1"}})
-	if strings.ContainsAny(b.String(), "\x1b\x07") || strings.Count(b.String(), "\n") != 3 {
-		t.Errorf("%q", b.String())
+func TestEveryHelpTextFitsTheScreen(t *testing.T) {
+	var each func(c *cobra.Command)
+	each = func(c *cobra.Command) {
+		var b bytes.Buffer
+		c.SetOut(&b)
+		must(t, c.Help())
+		for line := range strings.Lines(b.String()) {
+			if screen.Columns(strings.TrimRight(line, "\n")) > screen.Width {
+				t.Errorf("%s: %q", c.CommandPath(), line)
+			}
+		}
+		for _, sub := range c.Commands() {
+			each(sub)
+		}
 	}
+	each(newRoot())
 }

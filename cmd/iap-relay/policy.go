@@ -68,7 +68,8 @@ func policyExplain(file *string) *cobra.Command {
 		Long: `Read a policy input as JSON (- for standard input) and decide it:
 
   {"principal": {"issuer": "corp", "subject": "8a7f3c", "groups": ["ml-eng"]},
-   "resource": {"name": "phi3", "kind": "model"}, "action": "chat", "model": "phi3:latest"}`,
+   "resource": {"name": "phi3", "kind": "model"},
+   "action": "chat", "model": "phi3:latest"}`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := policyConfig(*file)
 			if err != nil {

@@ -31,8 +31,8 @@ func policyReplay(file *string) *cobra.Command {
 		Use: "replay NEW.yaml", Short: "Tell which recorded decisions another grants file would change", Args: cobra.ExactArgs(1),
 		Long: `Put the decisions of the audit log to another grants file, with the modules of
 the configuration, and list those that would come out differently: who would be
-denied, who would be allowed, and with --all also who would come by another grant
-or be denied for another reason.
+denied, who would be allowed, and with --all also who would come by another
+grant or be denied for another reason.
 
 What is decided on is what was known then: groups, claims, second factor, time
 of the login and of the request, labels. Decisions whose record lacks something

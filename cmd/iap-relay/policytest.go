@@ -31,7 +31,8 @@ Tables of expected decisions are YAML:
   people:
     ann: {user: corp/8a7f3c, groups: [ml-eng], mfa: true, auth_age: 1h}
   cases:
-    - {name: engineers chat, who: ann, resource: phi3, action: chat, model: "phi3:latest", want: allow}
+    - {name: engineers chat, who: ann, resource: phi3, action: chat,
+       model: "phi3:latest", want: allow}
 
 Unit tests are the test_ rules of _test.rego files. Besides the files named, a
 policy_test.yaml beside the grants file and the _test.rego files among the

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/profile"
+	"iap/internal/screen"
 )
 
 // app is one run of iapctl: its streams, its environment and its global flags.
@@ -111,7 +112,7 @@ func (a *app) root() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetHelpCommand(helpCommand(root))
-	root.SetUsageTemplate(usageTemplate)
+	root.SetUsageTemplate(screen.UsageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagFailure(cmd, err) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.profileName, "profile", "", "profile `name` to use (default: the current one)")
@@ -122,7 +123,8 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.authCommand(), a.profileCommand(),
 		a.resourcesCommand(), a.connectCommand(), a.disconnectCommand(), a.envCommand(), a.configureCommand(), a.chatCommand(),
-		a.statusCommand(), a.doctorCommand(), a.budgetsCommand(), a.keysCommand(), a.policyCommand(), a.completionCommand(root), a.versionCommand(),
+		a.statusCommand(), a.doctorCommand(), a.budgetsCommand(), a.keysCommand(), a.policyCommand(),
+		a.console().Sessions(), a.console().Principals(), a.console().Agents(), a.console().Audit(), a.console().Relay(), a.completionCommand(root), a.versionCommand(),
 	)
 	root.SetHelpFunc(helpFunc(root.HelpFunc()))
 	plainUseLines(root)

@@ -6,24 +6,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// usageTemplate is cobra's, with shorter headings and without its line about help for commands.
-const usageTemplate = `{{if .Runnable}}Usage:
-  {{.UseLine}}{{end}}{{if and .HasAvailableSubCommands (not .Runnable)}}Usage:
-  {{.CommandPath}} COMMAND{{end}}{{if .HasExample}}
-
-Examples:
-{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
-
-Commands:{{range .Commands}}{{if .IsAvailableCommand}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
-
-Flags:
-{{.LocalFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
-
-Global flags:
-{{.InheritedFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}
-`
-
 func noArgs(cmd *cobra.Command, args []string) error { return maxArgs(0)(cmd, args) }
 
 func maxArgs(n int) cobra.PositionalArgs { return rangeArgs(0, n) }

@@ -45,7 +45,12 @@ sleeps while you have not logged in for long. A grant must allow keys.`,
 	ls := &cobra.Command{
 		Use: "ls", Short: "List your keys", Args: noArgs,
 		Example: "  iapctl keys ls\n  iapctl keys ls --all -o json",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.keyList(cmd.Context(), all) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if all {
+				return a.console().KeysLs(cmd.Context(), a.out)
+			}
+			return a.keyList(cmd.Context())
+		},
 	}
 	ls.Flags().BoolVar(&all, "all", false, "everybody's, for administrators")
 	revoke := &cobra.Command{
@@ -112,18 +117,14 @@ func (a *app) keyCreate(ctx context.Context, o keyOptions) error {
 	return err
 }
 
-func (a *app) keyList(ctx context.Context, all bool) error {
+func (a *app) keyList(ctx context.Context) error {
 	p, err := a.relayProfile()
 	if err != nil {
 		return err
 	}
 	var list []admin.Key
 	err = a.withRelay(ctx, p, func(ctx context.Context, client *admin.Client) (err error) {
-		if all {
-			list, err = client.AdminKeys(ctx)
-		} else {
-			list, err = client.Keys(ctx)
-		}
+		list, err = client.Keys(ctx)
 		return err
 	})
 	if err != nil {
@@ -138,7 +139,7 @@ func (a *app) keyList(ctx context.Context, all bool) error {
 	}
 	var rows [][]string
 	for _, k := range list {
-		rows = append(rows, []string{clean(k.Name), clean(k.ID), a.keyState(k), keyUse(k), keyScope(k, all)})
+		rows = append(rows, []string{clean(k.Name), clean(k.ID), a.keyState(k), keyUse(k), keyScope(k)})
 	}
 	a.table([]string{"NAME", "ID", "STATE", "USED", "MAY"}, rows)
 	return nil
@@ -158,13 +159,10 @@ func keyUse(k admin.Key) string {
 	return clock(*k.LastUsed)
 }
 
-func keyScope(k admin.Key, all bool) string {
+func keyScope(k admin.Key) string {
 	text := strings.Join(cleanEach(k.Actions), ", ") + " on " + strings.Join(cleanEach(k.Resources), ", ")
 	if len(k.Models) > 0 {
 		text += "\nwith " + strings.Join(cleanEach(k.Models), ", ")
-	}
-	if all {
-		text += "\nas " + clean(k.Owner)
 	}
 	return text
 }

@@ -4,12 +4,13 @@ import (
 	"time"
 
 	"iap/internal/admin"
+	"iap/internal/console"
 	"iap/internal/version"
 )
 
 // schemaName is the first field of every document of -o json. Within iapctl/v1 fields are only added, never renamed, removed
-// or given another type; times are RFC 3339, sizes and ports numbers. A field that is not known is left out.
-const schemaName = "iapctl/v1"
+// or given another type. The documents of the operator's commands are console's. Times are RFC 3339, sizes and ports numbers. A field that is not known is left out.
+const schemaName = console.Schema
 
 // errorDocument is written to stderr when a command fails.
 type errorDocument struct {
@@ -128,7 +129,7 @@ type keysDocument struct {
 	Keys   []admin.Key `json:"keys"`
 }
 
-// budgetsDocument: budgets, budgets show, budgets reset.
+// budgetsDocument: budgets.
 type budgetsDocument struct {
 	Schema string `json:"schema"`
 	admin.BudgetList
@@ -221,15 +222,6 @@ type stageDocument struct {
 	Found   string  `json:"found,omitempty"`
 	Code    string  `json:"code,omitempty"` // of a failure
 	Next    string  `json:"next,omitempty"` // what to do
-}
-
-// explainDocument: policy explain.
-type explainDocument struct {
-	Schema   string `json:"schema"`
-	Resource string `json:"resource"`
-	Action   string `json:"action,omitempty"`
-	Model    string `json:"model,omitempty"`
-	admin.Answer
 }
 
 // versionDocument: version.

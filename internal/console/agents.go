@@ -108,8 +108,8 @@ enrol anew, with a new join token. Of an ID the beginning is enough.`,
 func (c *Console) agentsRotate() *cobra.Command {
 	return &cobra.Command{
 		Use: "rotate ID|NAME", Short: "Have an agent take a new key, without downtime",
-		Long: `Ask a connected agent to make a new key. It proves the old one, the relay takes
-the new one, and what runs goes on. agents ls shows the new key's id with -o json.`,
+		Long: `Have a connected agent make a new key. What runs goes on; the old key opens
+sessions for a little longer, so that none is refused meanwhile.`,
 		Example:           c.examples("agents rotate gpu-1"),
 		Args:              c.args(1, 1),
 		ValidArgsFunction: c.completing(agentWords),

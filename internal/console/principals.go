@@ -110,7 +110,7 @@ func (c *Console) principalsRevoke() *cobra.Command {
 what runs: sessions, requests at the front door, keys for programs. It need not
 be somebody whom the relay has seen. It works with a full disk, and while the
 relay's database is away for as long as the relay runs.`,
-		Example: c.examples("principals revoke corp/8a7f3c --reason 'laptop stolen, INC-412'"),
+		Example: c.examples("principals revoke corp/8a7f3c --reason INC-412"),
 		Args:    c.args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.sure(cmd.Context(), yes, "Refuse "+plaintext.Clean(strings.Join(args, ", "))+" everywhere, and end what runs?"); err != nil {

@@ -20,8 +20,7 @@ func TestRevokedAgentIsCutAndStaysOut(t *testing.T) {
 	a := s.startAgent(map[string]string{"phi3=model": up.url})
 	web := newCaller(t, s.loggedIn("alice").connect("phi3").url())
 	running := web.mustStream("/v1/chat/completions", chatBody("demo", "running", true, endless))
-	var list []admin.Agent
-	s.admin(&list, "agents", "ls")
+	list := s.agents()
 	if len(list) != 1 || !list[0].Online || list[0].Sessions != 2 || list[0].Resources[0].Name != "phi3" {
 		t.Fatalf("agents = %+v", list)
 	}
@@ -40,8 +39,7 @@ func TestRevokedAgentIsCutAndStaysOut(t *testing.T) {
 	if again := run(t, a.env, "iap-agent", "run", "--config", a.config); again.code != 1 {
 		t.Errorf("a revoked agent starts again: %+v", again)
 	}
-	s.admin(&list, "agents", "ls")
-	if list[0].Online || list[0].Revoked == nil {
+	if list = s.agents(); list[0].Online || list[0].Revoked == nil {
 		t.Errorf("agents = %+v", list)
 	}
 	s.awaitRecord("the revocation by local:root", func(e audit.Event) bool {
@@ -104,9 +102,9 @@ func sessionWithStreams(s *system, principal, request string) string {
 	if h == nil || h.decision.Session == "" {
 		s.t.Fatalf("the audit log has no decision on %q", request)
 	}
-	var list []admin.SessionInfo
+	var list struct{ Sessions []admin.SessionInfo }
 	s.admin(&list, "sessions", "ls")
-	for _, one := range list {
+	for _, one := range list.Sessions {
 		if one.ID == h.decision.Session && one.Principal == principal && one.Streams > 0 {
 			return one.ID
 		}
@@ -136,8 +134,7 @@ func TestOneJoinTokenEnrolsOneAgentHoweverManyRace(t *testing.T) {
 		})
 	}
 	group.Wait()
-	var list []admin.Agent
-	s.admin(&list, "agents", "ls")
+	list := s.agents()
 	if won.Load() != 1 || len(list) != 1 {
 		t.Errorf("%d of %d joins succeeded, the relay knows %d agents", won.Load(), racers, len(list))
 	}

@@ -60,8 +60,8 @@ func TestProgramWithAKeyFieldUsesAModelUntilItsKeyIsRevoked(t *testing.T) {
 	alice.fails(1, "unknown_key", "keys", "revoke", "openwebui")
 
 	alice.ok(&k, "keys", "create", "--name", "ide", "--resource", "phi3", "--actions", "chat")
-	var everybodys []struct{ ID, Owner string }
-	if s.admin(&everybodys, "keys", "ls"); len(everybodys) != 1 || everybodys[0].ID != k.ID || everybodys[0].Owner != "dev/alice" {
+	var everybodys struct{ Keys []struct{ ID, Owner string } }
+	if s.admin(&everybodys, "keys", "ls"); len(everybodys.Keys) != 1 || everybodys.Keys[0].ID != k.ID || everybodys.Keys[0].Owner != "dev/alice" {
 		t.Errorf("iap-relay admin keys ls: %+v", everybodys)
 	}
 	s.admin(nil, "keys", "revoke", k.ID)

@@ -184,6 +184,14 @@ func (s *system) admin(v any, args ...string) {
 	}
 }
 
+// agents are the enrolled agents as the operator sees them.
+func (s *system) agents() []admin.Agent {
+	s.t.Helper()
+	var list struct{ Agents []admin.Agent }
+	s.admin(&list, "agents", "ls")
+	return list.Agents
+}
+
 // joinToken makes a token for an agent with resources given as NAME=KIND. Its names may be shared with other agents.
 func (s *system) joinToken(name string, resources ...string) string {
 	s.t.Helper()

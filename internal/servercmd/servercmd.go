@@ -16,6 +16,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/plaintext"
+	"iap/internal/screen"
 	"iap/internal/version"
 )
 
@@ -26,8 +27,18 @@ func Root(name, short string, commands ...*cobra.Command) *cobra.Command {
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
+	root.SetUsageTemplate(screen.UsageTemplate)
 	root.AddCommand(commands...)
+	plainUseLines(root)
 	return root
+}
+
+// plainUseLines takes cobra's "[flags]" from the usage lines: flags stand below them.
+func plainUseLines(c *cobra.Command) {
+	c.DisableFlagsInUseLine = true
+	for _, sub := range c.Commands() {
+		plainUseLines(sub)
+	}
 }
 
 // Execute runs root with args, tells what went wrong and returns the exit

@@ -62,6 +62,11 @@ func TestThePolicyPageIsTrue(t *testing.T) {
 			}
 		case strings.HasPrefix(b.text, "issuers:"):
 			checkRelayExample(t, dir, b)
+		case strings.HasPrefix(b.text, "admins:"):
+			must(t, os.WriteFile(file, []byte("grants: []\n"+b.text), 0o600))
+			if _, err := rego.New(t.Context(), rego.Config{GrantsFile: file, Issuers: cfg.Issuers, Deadline: cfg.Deadline}); err != nil {
+				t.Errorf("line %d: %v", b.line, err)
+			}
 		default:
 			if strings.Contains(b.text, "every key there is") { // shows the form; of the grants above it names the one that suits
 				must(t, os.WriteFile(cfg.GrantsFile, []byte(`grants: [{name: chat, to: ["any:corp"], resources: [phi3], actions: [chat]}]`), 0o600))

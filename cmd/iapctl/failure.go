@@ -46,7 +46,7 @@ var exitCodes = map[string]int{
 	"login_expired": exitLogin, "login_timeout": exitLogin, "login_failed": exitLogin, "login_method_blocked": exitLogin,
 
 	"policy_denied": exitDenied, "policy_changed": exitDenied, "refused": exitDenied, "unknown_resource": exitDenied, "login_denied": exitDenied,
-	"no_grant": exitDenied, "resource_not_granted": exitDenied, "model_not_granted": exitDenied,
+	"no_grant": exitDenied, "verb_not_granted": exitDenied, "session_required": exitDenied, "resource_not_granted": exitDenied, "model_not_granted": exitDenied,
 	"action_not_granted": exitDenied, "mfa_required": exitDenied, "auth_too_old": exitDenied, "binding_required": exitDenied,
 	"groups_unknown": exitDenied, "claims_required": exitDenied, "forbidden": exitDenied, "acr_required": exitDenied, "egress_not_granted": exitDenied,
 	"media_not_granted": exitDenied, "keys_not_granted": exitDenied, "key_lifetime": exitDenied, "key_scope": exitDenied, "websocket_limited": exitDenied, "denied_by_rule": exitDenied,

@@ -106,5 +106,5 @@ type auditDocument struct {
 // tailDocument: one line of audit tail that is no record.
 type tailDocument struct {
 	Schema  string `json:"schema"`
-	Dropped int64  `json:"dropped"` // so many records are missing here
+	Dropped uint64 `json:"dropped"` // so many records are missing here
 }

@@ -41,8 +41,8 @@ func TestPeopleSeeTheirBudgetsAndAdministratorsResetThem(t *testing.T) {
 	if text.code != 0 || !strings.Contains(text.out, "200,000 tokens/24h") || !strings.Contains(text.out, "more from #ml") {
 		t.Errorf("budgets printed %d %s%s", text.code, text.out, text.errOut)
 	}
-	bob.fails(5, "forbidden", "budgets", "show", "dev/alice")
-	bob.fails(5, "forbidden", "budgets", "reset", "dev/bob", "everybody")
+	bob.fails(5, "verb_not_granted", "budgets", "show", "dev/alice")
+	bob.fails(5, "verb_not_granted", "budgets", "reset", "dev/bob", "everybody")
 	alice.fails(2, "usage", "budgets", "show")
 	alice.fails(2, "bad_request", "budgets", "show", "bob")
 	alice.fails(1, "unknown_grant", "budgets", "reset", "dev/bob", "none")

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"iap/internal/admin"
@@ -39,7 +40,7 @@ policy names under admins: has the same commands in iapctl.`,
 	c.PersistentFlags().StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
 	con := o.console()
 	c.AddCommand(
-		con.Sessions(), con.Principals(), con.Agents(), con.Keys(), con.Budgets(), con.Audit(), con.Relay(), con.Status(),
+		con.Sessions(), con.Principals(), con.Agents(), con.Keys(), con.Budgets(), con.Usage(false), con.Audit(), con.Relay(), con.Status(),
 		group("policy COMMAND", "Show, explain and reload the policy", "See by which policy the relay decides, and have it read its files again.", con.PolicyShow(), con.Explain(false), con.PolicyReload()),
 	)
 	return c
@@ -60,6 +61,7 @@ func (o *adminOptions) console() *console.Console {
 		},
 		JSON:    func() bool { return o.output == "json" },
 		Styles:  func() screen.Styles { return screen.Styles{} },
+		Blocks:  func() bool { return isatty.IsTerminal(os.Stdout.Fd()) && screen.Blocks(os.Getenv) },
 		Usage:   servercmd.Usage,
 		Asks:    func() bool { return o.output == "text" && servercmd.Asks() },
 		Confirm: servercmd.Confirm,

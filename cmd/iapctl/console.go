@@ -32,6 +32,7 @@ func (a *app) console() *console.Console {
 			}
 			return a.ui.out.screen()
 		},
+		Blocks:  func() bool { return terminal(a.out) && screen.Blocks(a.env) },
 		Usage:   func(err error) error { return usage("%v", err) },
 		Asks:    a.asksPeople,
 		Confirm: func(ctx context.Context, question string) bool { return a.confirm(ctx, question, false) },

@@ -61,14 +61,14 @@ func (c *Console) Usage(own bool) *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.By, "by", "", "a row for each `what`: principal, group, model, resource,\ngrant or action (default model)")
-	flags.StringVar(&f.Per, "per", "", "how it went, by `width`: minute, hour or day")
-	flags.StringVar(&f.Since, "since", "", "`from` when: 7d, 12h, or a day as 2026-11-23 (default 7d)")
-	flags.StringVar(&f.Until, "until", "", "`to` when, written likewise (default now)")
+	flags.StringVar(&f.By, "by", "", "a row for each `what`: principal, group, model, resource, grant or action (default model)")
+	flags.StringVar(&f.Per, "per", "", "how it went, a row for each `span`: minute, hour or day")
+	flags.StringVar(&f.Since, "since", "", "from `when` on: 7d, 12h, or a day as 2026-11-23 (default 7d)")
+	flags.StringVar(&f.Until, "until", "", "up to `when`, written likewise (default now)")
 	flags.StringVar(&f.Who, "who", "", "of the principal `ISSUER/SUBJECT` alone")
 	flags.StringVar(&f.Resource, "resource", "", "of the resource of this `name` alone")
 	flags.StringVar(&f.Model, "model", "", "of the model of this `name` alone")
-	flags.IntVar(&f.Top, "top", 0, "`how many` rows, those that used most (default 20)")
+	flags.IntVar(&f.Top, "top", 0, "at most `n` rows, those that used most (default 20)")
 	if own {
 		flags.BoolVar(&f.mine, "mine", false, "only what you have used yourself")
 	}

@@ -11,6 +11,8 @@ type PolicyInForce struct {
 	Loaded   time.Time    `json:"loaded"`
 	By       string       `json:"by"` // start, watch, signal, or the administrator who reloaded it
 	Files    []PolicyFile `json:"files"`
+	Grants   []Placed     `json:"grants"` // in the order of decision
+	Admins   []Placed     `json:"admins"`
 	Warnings []string     `json:"warnings,omitempty"`
 	// Failed is why the files as they are now are not in force; empty: they are.
 	Failed string `json:"failed,omitempty"`
@@ -21,6 +23,13 @@ type PolicyFile struct {
 	Name   string `json:"name"`
 	SHA256 string `json:"sha256"` // in hex
 	Text   string `json:"text"`
+	Cut    bool   `json:"cut,omitempty"` // the text is longer
+}
+
+// Placed is a grant, or an entry of admins:, and where it stands in the grants file.
+type Placed struct {
+	Name string `json:"name"`
+	Line int    `json:"line"`
 }
 
 // PolicyReloaded answers POST /v1/admin/policy/reload.

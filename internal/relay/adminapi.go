@@ -70,7 +70,7 @@ func (a *adminAPI) RevokeAgent(ctx context.Context, q admin.ByID) (admin.Ended, 
 
 // ReloadPolicy reads the policy's files again.
 func (a *adminAPI) ReloadPolicy(ctx context.Context) (admin.PolicyReloaded, error) {
-	if err := a.relay.reloadPolicy(ctx); err != nil {
+	if err := a.relay.reloadPolicy(ctx, a.caller); err != nil {
 		return admin.PolicyReloaded{}, &admin.Error{Status: http.StatusUnprocessableEntity, Code: "policy_broken", Message: err.Error(), Hint: "the policy loaded before stays in force"}
 	}
 	return admin.PolicyReloaded{Revision: a.relay.policy.Revision()}, nil

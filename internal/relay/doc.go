@@ -43,9 +43,9 @@
 //
 // Its own API:
 //
-//	api.go, adminapi.go, adminkill.go, notbuilt.go  what a principal has done, and what administrators have; what is to come
+//	api.go, adminapi.go, adminkill.go    what a principal has done, and what administrators have
 //	people.go, jointokens.go             sessions and principals for administrators; join tokens
-//	auditread.go                         searching and following the audit log
+//	auditread.go, policyshow.go          searching and following the audit log; the policy in force
 //	admingate.go                         who may use which verb, and the record of it
 //	adminsocket.go, peeruid.go           the same for root on a unix socket, and who is at the other end
 //	keysapi.go, explain.go, stepup.go    its parts: making keys; why the policy decides so; what a fresh login would change

@@ -97,11 +97,11 @@ func TestAdministratorsAskAboutOthersAndItIsRecorded(t *testing.T) {
 }
 
 func TestAVerbIsExplainedToWhoAsks(t *testing.T) {
-	s := newSystem(t, strings.Replace(twoTeams, "admins: [", "admins: [{to: [\"group:corp/ml-eng\"], verbs: [\"iap:sessions.kill\"], require: {max_auth_age: 1m}}, ", 1))
+	s := newSystem(t, strings.Replace(twoTeams, "admins: [", "admins: [{to: [\"group:corp/ml-eng\"], verbs: [\"iap:sessions.kill\"], require: {acr: [gold]}}, ", 1))
 	me := api(t, s.user(nil).open(tunnel.Interactive))
 	a, err := me.Explain(within(t), admin.Question{Action: "iap:sessions.kill"})
 	must(t, err)
-	if a.Allow || a.Reason != "auth_too_old" || a.StepUp == nil || len(a.Considered) != 1 || a.Closest == "" {
+	if a.Allow || a.Reason != "acr_required" || a.StepUp == nil || len(a.Considered) != 1 || a.Closest == "" {
 		t.Errorf("%+v", a)
 	}
 	a, err = me.Explain(within(t), admin.Question{Action: "iap:agents.token"})

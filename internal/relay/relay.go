@@ -66,6 +66,7 @@ type Relay struct {
 	explaining chan struct{} // one place
 	reads      recentReads   // of administrators
 	auditors   auditReaders
+	policyNews policyNews
 	joins      attempts // failed tries to join, by source
 	logins     attempts // sessions opened, by principal
 	handshakes *handshakes
@@ -268,7 +269,9 @@ func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
 	serve("serve admin socket", r.admin.serve)
 	serve("watch state", func() error { r.watchState(); return nil })
 	serve("watch relay key", func() error { r.watchKeys(); return nil })
-	serve("watch policy", func() error { return r.policy.Watch(r.ctx, r.policyReloaded) })
+	serve("watch policy", func() error {
+		return r.policy.Watch(r.ctx, func(revision string, err error) { r.policyReloaded(revision, byWatch, err) })
+	})
 	serve("serve "+r.listener.Addr().String(), func() error { return r.public.ServeTLS(r.listener, "", "") })
 	r.log.Info("relay is up", "name", r.cfg.Name, "listen", r.listener.Addr().String(), "policy", r.policy.Revision(), "version", version.String())
 	var err error
@@ -313,18 +316,19 @@ func (r *Relay) Reload(ctx context.Context) error {
 	if certErr != nil {
 		r.log.Error("certificate not reloaded: the old one stays", "error", certErr)
 	}
-	return errors.Join(certErr, r.reloadPolicy(ctx))
+	return errors.Join(certErr, r.reloadPolicy(ctx, bySignal))
 }
 
-func (r *Relay) reloadPolicy(ctx context.Context) error {
+func (r *Relay) reloadPolicy(ctx context.Context, by string) error {
 	err := r.policy.Reload(ctx)
-	r.policyReloaded(r.policy.Revision(), err)
+	r.policyReloaded(r.policy.Revision(), by, err)
 	return err
 }
 
 // policyReloaded records a reload and ends what the new policy does not allow.
-func (r *Relay) policyReloaded(revision string, err error) {
-	e := audit.Event{Kind: audit.KindPolicy, Reason: "loaded", Revision: revision}
+func (r *Relay) policyReloaded(revision, by string, err error) {
+	r.policyNews.note(revision, by, err)
+	e := audit.Event{Kind: audit.KindPolicy, Reason: "loaded", Revision: revision, Detail: map[string]string{"by": by}}
 	if err != nil {
 		e.Reason, e.Message = "broken", err.Error()
 		r.log.Error("policy not reloaded: the old one stays in force", "error", err, "revision", revision)

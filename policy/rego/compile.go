@@ -40,6 +40,7 @@ type loaded struct {
 	grants   *policy.Grants
 	byName   map[string]policy.Grant
 	revision string
+	source   Source
 	decision rego.PreparedEvalQuery
 	explain  rego.PreparedEvalQuery
 	// adminDeny is what modules take from administrators; nil: none does.
@@ -140,7 +141,8 @@ func load(ctx context.Context, src source) (*loaded, error) {
 	if c.compiler.Compile(c.modules); c.compiler.Failed() {
 		return nil, fmt.Errorf("compile policy: %w", c.compiler.Errors)
 	}
-	l := &loaded{grants: c.grants, revision: src.revision(), replaced: c.replaced, byName: map[string]policy.Grant{}}
+	l := &loaded{grants: c.grants, revision: src.revision(), source: src.shown(), replaced: c.replaced, byName: map[string]policy.Grant{}}
+	l.source.Grants = c.grants
 	for _, g := range c.grants.List {
 		l.byName[g.Name] = g
 		l.ages = l.ages || g.Require.MaxAuthAge > 0

@@ -96,6 +96,7 @@ func (e *Engine) install(ctx context.Context, src source) error {
 	if err != nil {
 		return err
 	}
+	next.source.Loaded = e.cfg.Now().UTC()
 	e.current.Store(next)
 	return nil
 }
@@ -108,6 +109,9 @@ func Check(ctx context.Context, cfg Config) error {
 
 // Revision names the policy in place: a short hash of all it is made of.
 func (e *Engine) Revision() string { return e.current.Load().revision }
+
+// Source returns what the policy in place was made of.
+func (e *Engine) Source() Source { return e.current.Load().source }
 
 // Grants returns the grants in place.
 func (e *Engine) Grants() *policy.Grants { return e.current.Load().grants }

@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"iap/policy"
 )
 
 // Bounds of what is read from disk, against the wrong file in the right place.
@@ -31,6 +34,29 @@ type source struct {
 	grants     []byte
 	modules    []moduleSource // sorted by name
 	issuers    []string
+}
+
+// Source is a policy as it was read: its files, the grants first. Do not change it.
+type Source struct {
+	Revision string
+	Loaded   time.Time
+	Grants   *policy.Grants
+	Files    []SourceFile
+}
+
+// SourceFile is one of them.
+type SourceFile struct {
+	Name string
+	Text []byte
+}
+
+// shown is the source for whoever asks what is in place.
+func (s source) shown() Source {
+	all := Source{Revision: s.revision(), Files: []SourceFile{{s.grantsFile, s.grants}}}
+	for _, m := range s.modules {
+		all.Files = append(all.Files, SourceFile{m.name, m.text})
+	}
+	return all
 }
 
 type moduleSource struct {

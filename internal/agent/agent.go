@@ -27,7 +27,7 @@ const (
 	maxRelays    = 16               // addresses of one name that are dialled
 	drainLimit   = 30 * time.Second // running answers of an agent that stops
 	drainPoll    = 100 * time.Millisecond
-	drainCalm    = 2 // polls without a request: what was on its way is told no, and goes elsewhere
+	drainCalm    = 3 // polls without a request: what was on its way is told no, and goes elsewhere
 )
 
 // errStopping keeps a stopping agent from dialling again.
@@ -345,6 +345,10 @@ func (a *Agent) drain(ctx context.Context) {
 	for _, s := range all {
 		group.Go(func() {
 			if s.GoAway("the agent is stopping") == nil {
+				// Its answer says that the relay has read what was said before.
+				if err := s.Announce(limit, a.announcements()); err != nil {
+					a.log.Debug("announce while stopping", "session", s.ID(), "error", err)
+				}
 				a.idle(limit)
 			}
 			_ = s.Close(tunnel.CodeCanceled, "the agent is stopping")

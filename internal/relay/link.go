@@ -53,9 +53,13 @@ func (l *link) takeWarm() *tunnel.Stream {
 		l.warm = l.warm[:last]
 		select {
 		case <-st.Done():
+			continue
 		default:
+		}
+		if !st.FinReceived() {
 			return st
 		}
+		st.Abort(tunnel.CodeNone) // the agent has ended it: it would answer nothing
 	}
 	return nil
 }

@@ -108,3 +108,9 @@ type tailDocument struct {
 	Schema  string `json:"schema"`
 	Dropped uint64 `json:"dropped"` // so many records are missing here
 }
+
+// usageDocument: usage.
+type usageDocument struct {
+	Schema string `json:"schema"`
+	admin.UsageReport
+}

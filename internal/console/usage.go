@@ -12,12 +12,6 @@ import (
 	"iap/internal/admin"
 )
 
-// usageDocument: usage.
-type usageDocument struct {
-	Schema string `json:"schema"`
-	admin.UsageReport
-}
-
 // usageFlags are what both forms of the command take.
 type usageFlags struct {
 	admin.UsageQuestion

@@ -41,6 +41,7 @@ func TestEveryMistakeInTheConfigurationNamesItsField(t *testing.T) {
 		"channel_binding":        {"policy:", "channel_binding: none\npolicy:"},
 		"sessions":               {"policy:", "sessions: {handshakes: -1}\npolicy:"},
 		"sessions.refresh":       {"policy:", "sessions: {refresh: 5s}\npolicy:"},
+		"usage.retain":           {"policy:", "usage: {retain: 12h}\npolicy:"},
 		"listen":                 {"policy:", "listen: \"443\"\npolicy:"},
 		`"soon" is no duration`:  {"policy:", "drain: soon\npolicy:"},
 		`unknown key "polizy"`:   {"policy:", "polizy:"},

@@ -2,6 +2,7 @@ package usage
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -153,5 +154,20 @@ func TestGroupsThatManyShareCostNobodysName(t *testing.T) {
 	}
 	if r := ask(t, b, Query{By: ByGroup}); len(r.Rows) != 300 || sum(r.Rows) < principals*15 {
 		t.Errorf("%d groups with %d requests", len(r.Rows), sum(r.Rows))
+	}
+}
+
+func TestAModelServerThatLiesSpoilsNothing(t *testing.T) {
+	c := newClock(noon)
+	s := openStore(t, c)
+	b := openBook(t, s, "r", c)
+	for range 3 {
+		e := chat("corp/alice", "phi3")
+		e.TokensIn, e.TokensOut, e.Duration, e.TTFT = math.MaxInt64, math.MinInt64, math.MaxInt64, math.MaxInt64
+		b.Add(e)
+		flush(t, b)
+	}
+	if r := ask(t, b, Query{}); r.Total.Requests != 3 || r.Total.TokensIn != 3*maxTokens || r.Total.TokensOut != 0 || r.Total.Duration != 3*maxDuration {
+		t.Errorf("%+v", r.Total)
 	}
 }

@@ -96,7 +96,7 @@ func (x index) number() []string {
 
 func appendCounts(out []byte, c *Counts) []byte {
 	for _, n := range c.sums() {
-		out = binary.AppendUvarint(out, uint64(n))
+		out = binary.AppendUvarint(out, uint64(clamp(n, maxNumber)))
 	}
 	used := 0
 	for _, n := range c.First {

@@ -16,6 +16,9 @@ const (
 const (
 	maxName   = 512 // bytes of a name, more than any principal has; longer ones are cut
 	maxGroups = 32  // groups of one principal that its requests count under
+
+	maxTokens   = 1 << 32   // of one request: a model server may say anything
+	maxDuration = 366 * day // likewise, if a clock jumps
 )
 
 // Outcome is how a request ended.
@@ -69,13 +72,15 @@ func (c *Counts) count(e *Entry) {
 	case Cancelled:
 		c.Cancelled++
 	}
-	c.TokensIn += max(e.TokensIn, 0)
-	c.TokensOut += max(e.TokensOut, 0)
-	c.Duration += max(e.Duration, 0).Truncate(time.Microsecond) // as it is kept
+	c.TokensIn += clamp(e.TokensIn, maxTokens)
+	c.TokensOut += clamp(e.TokensOut, maxTokens)
+	c.Duration += clamp(e.Duration, maxDuration).Truncate(time.Microsecond) // as it is kept
 	if e.TTFT > 0 {
 		c.First.observe(e.TTFT)
 	}
 }
+
+func clamp[N ~int64](n, most N) N { return min(max(n, 0), most) }
 
 // Add adds other to c.
 func (c *Counts) Add(other *Counts) {

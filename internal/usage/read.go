@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// readPage is how many items are read at once: what a page has beyond the end is read for nothing.
+const readPage = 100
+
 // plan says which buckets answer a question.
 type plan struct {
 	from, to time.Time
@@ -116,7 +119,7 @@ func (b *Book) readShard(ctx context.Context, s span, shard int, t *tally) error
 	after := under + s.from.Format(s.level.layout()) // less than any key of that bucket
 	end := under + s.to.Format(s.level.layout())
 	for {
-		page, err := b.store.List(ctx, under, after, 0)
+		page, err := b.store.List(ctx, under, after, readPage)
 		if err != nil || len(page) == 0 {
 			return err
 		}

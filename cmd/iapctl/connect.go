@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,30 +10,27 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"iap/internal/admin"
 	"iap/internal/profile"
-	"iap/tunnel"
 )
 
 const maxPort = 65535
 
 type connectOptions struct {
-	resources       []string
-	command         []string // after --
-	port            int
-	detach          bool
-	background      bool // this is the detached process itself
-	allowOrigins    []string
-	allowHosts      []string
-	allowOtherUsers bool
-	localKey        bool
-	forContainers   bool
-	listen          string
-	noNotify        bool
+	listening          // of each resource that is named on the command line
+	targets   []target // what to serve
+	listed    bool     // the targets come from config.yaml
+	command   []string // after --
+
+	detach     bool
+	background bool // this is the detached process itself
+	wait       bool // for a login and for the relay
+	noNotify   bool
 }
 
 const connectLong = `Listen on this machine and carry every connection to a resource behind the
 relay. Models listen on port 11434 if it is free; a resource keeps its port.
+Without a name it serves what the list connect: in config.yaml says, which
+"iapctl service install" does in the background from your login on.
 
 It goes on while the relay or an agent restarts: requests wait up to 10 seconds
 and then get an error in the protocol they speak. The session renews itself;
@@ -58,18 +54,18 @@ const connectExample = `  iapctl connect phi3
 func (a *app) connectCommand() *cobra.Command {
 	var o connectOptions
 	cmd := &cobra.Command{
-		Use:               "connect [FLAGS] RESOURCE... [-- COMMAND ARG...]",
+		Use:               "connect [FLAGS] [RESOURCE...] [-- COMMAND ARG...]",
 		Short:             "Make resources answer on this machine",
 		Long:              connectLong,
 		Example:           connectExample,
 		ValidArgsFunction: a.completeResources,
 		Args:              cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.resources = args
+			names := args
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
-				o.resources, o.command = args[:dash], args[dash:]
+				names, o.command = args[:dash], args[dash:]
 			}
-			err := a.connect(cmd.Context(), o)
+			err := a.connectTo(cmd.Context(), names, o)
 			if len(o.command) > 0 {
 				return ownFailure(err)
 			}
@@ -88,6 +84,7 @@ func (a *app) connectCommand() *cobra.Command {
 	flags.BoolVar(&o.localKey, "local-key", false, "demand a key, which is printed, from every request")
 	flags.BoolVar(&o.forContainers, "for-containers", false, "listen for containers too; demands the local key")
 	flags.StringVar(&o.listen, "listen", "", "listen on this `address` too; demands the local key")
+	flags.BoolVar(&o.wait, "wait", false, "wait for a login, and for the relay, instead of failing")
 	flags.BoolVar(&o.noNotify, "no-notify", false, "no notice on the desktop when a login is needed")
 	return cmd
 }
@@ -105,21 +102,21 @@ func ownFailure(err error) error {
 
 func (o connectOptions) check() error {
 	switch {
-	case len(o.resources) == 0:
-		return &failure{code: "usage", what: "connect to what?", next: "iapctl resources"}
 	case o.port < 0 || o.port > maxPort:
 		return usage("--port is a number from 1 to %d", maxPort)
-	case o.port != 0 && len(o.resources) > 1:
+	case o.port != 0 && len(o.targets) > 1:
 		return usage("--port is for one resource; connect them one by one, or leave it out")
 	case o.detach && len(o.command) > 0:
 		return usage("--detach and a command do not go together")
+	case o.wait && (o.detach || len(o.command) > 0):
+		return usage("--wait does not go together with --detach or a command")
 	}
 	seen := map[string]bool{}
-	for _, name := range o.resources {
-		if seen[name] {
-			return usage("%q is named twice", clean(name))
+	for _, t := range o.targets {
+		if seen[t.name] {
+			return usage("%q is named twice", clean(t.name))
 		}
-		seen[name] = true
+		seen[t.name] = true
 	}
 	if o.listen != "" {
 		if _, err := netip.ParseAddr(o.listen); err != nil {
@@ -127,6 +124,24 @@ func (o connectOptions) check() error {
 		}
 	}
 	return nil
+}
+
+// connectTo serves the named resources, or those that the configuration lists.
+func (a *app) connectTo(ctx context.Context, names []string, o connectOptions) error {
+	for _, name := range names {
+		o.targets = append(o.targets, target{name, o.listening})
+	}
+	if len(names) > 0 {
+		return a.connectWaiting(ctx, o)
+	}
+	if len(o.command) > 0 || !o.isZero() {
+		return &failure{code: "usage", what: "connect to what? Flags for listeners and commands want a resource", next: "iapctl resources"}
+	}
+	o.listed = true
+	if err := a.readTargets(&o); err != nil {
+		return err
+	}
+	return a.connectWaiting(ctx, o)
 }
 
 // connect serves what is not served yet, here or in the background.
@@ -139,7 +154,7 @@ func (a *app) connect(ctx context.Context, o connectOptions) error {
 		return err
 	}
 	already := a.alreadyServed(p, &o)
-	if len(o.resources) == 0 {
+	if len(o.targets) == 0 {
 		return a.reportConnected(a.connectDoc(p, already...))
 	}
 	if o.detach {
@@ -157,18 +172,18 @@ func (a *app) alreadyServed(p *profile.Profile, o *connectOptions) []connectionD
 		return nil
 	}
 	var already []connectionDocument
-	var rest []string
-	for _, name := range o.resources {
-		run, ok := a.registry(p).Lookup(name)
+	var rest []target
+	for _, t := range o.targets {
+		run, ok := a.registry(p).Lookup(t.name)
 		if !ok {
-			rest = append(rest, name)
+			rest = append(rest, t)
 			continue
 		}
 		doc := connectionOf(run)
 		doc.Already, doc.Online = true, true
 		already = append(already, doc)
 	}
-	o.resources = rest
+	o.targets = rest
 	return already
 }
 
@@ -180,64 +195,10 @@ func (a *app) connectDoc(p *profile.Profile, list ...connectionDocument) connect
 	return doc
 }
 
-// guarded reports whether requests must carry the local key.
-func (o connectOptions) guarded() bool {
-	return o.localKey || o.forContainers || o.listen != "" || len(o.command) > 0
-}
-
-// checkKind refuses what a kind cannot keep: bytes of a tcp resource carry no key, so whoever reaches its port is served.
-func (o connectOptions) checkKind(r admin.Resource) error {
-	if r.Kind != "tcp" {
-		return nil
-	}
-	if o.localKey {
-		return usage("%s is a tcp resource: its connections cannot carry a key", clean(r.Name))
-	}
-	if (o.listen != "" || o.forContainers) && !o.allowOtherUsers {
-		return &failure{
-			code: "usage", what: clean(r.Name) + " is a tcp resource: no key guards it, so whoever reaches the address would use it as you",
-			next: "if you want that: add --allow-other-users",
-		}
-	}
-	return nil
-}
-
-// rules are the listener's rules, which the relay applies to each request.
-func (o connectOptions) rules(key string, hosts []string) *tunnel.Local {
-	l := &tunnel.Local{AllowOrigins: o.allowOrigins, AllowHosts: append(hosts, o.allowHosts...)}
-	if key != "" {
-		sum := sha256.Sum256([]byte(key))
-		l.KeyHash = sum[:]
-	}
-	return l
-}
-
 func newLocalKey() string { return "iap-local-" + rand.Text() }
 
 func runningDir(p *profile.Profile) string { return filepath.Join(p.Dir(), "running") }
 
-// extraAddrs are the addresses to listen on beside loopback, and the names under which they are called.
-func (o connectOptions) extraAddrs() (addrs []netip.Addr, hosts []string, err error) {
-	if o.listen != "" {
-		addr := netip.MustParseAddr(o.listen) // checked before
-		addrs = append(addrs, addr)
-		if !addr.IsUnspecified() {
-			hosts = append(hosts, addr.String())
-		}
-	}
-	if o.forContainers {
-		bridge, err := containerBridge()
-		if err != nil {
-			return nil, nil, err
-		}
-		hosts = append(hosts, containerHosts...)
-		if bridge.IsValid() {
-			addrs, hosts = append(addrs, bridge), append(hosts, bridge.String())
-		}
-	}
-	return addrs, hosts, nil
-}
-
-func portHint(o connectOptions) string {
-	return fmt.Sprintf("iapctl connect %s (without --port)", clean(o.resources[0]))
+func portHint(t target) string {
+	return fmt.Sprintf("iapctl connect %s (without --port)", clean(t.name))
 }

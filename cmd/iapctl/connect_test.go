@@ -69,10 +69,13 @@ func TestOwnFailureOfAConnectWithACommandIs125(t *testing.T) {
 }
 
 func TestBackgroundProcessIsToldTheSameAndNoSecret(t *testing.T) {
-	o := connectOptions{resources: []string{"phi3"}, port: 9, detach: true, localKey: true, allowOrigins: []string{"http://a"}, allowHosts: []string{"h"}, listen: "10.0.0.1"}
+	o := connectOptions{
+		listening: listening{port: 9, localKey: true, allowOrigins: []string{"http://a"}, allowHosts: []string{"h"}, listen: "10.0.0.1"},
+		targets:   []target{{name: "phi3"}}, detach: true, noNotify: true,
+	}
 	p := &profile.Profile{Name: "work", Settings: profile.Settings{CAFile: "/ca.pem"}}
 	args := strings.Join(o.backgroundArgs(p), " ")
-	for _, want := range []string{"--profile work", "connect --background", "--ca-file /ca.pem", "--port 9", "--allow-origin http://a", "--allow-host h", "--listen 10.0.0.1", "--local-key"} {
+	for _, want := range []string{"--profile work", "connect --background", "--ca-file /ca.pem", "--port 9", "--allow-origin http://a", "--allow-host h", "--listen 10.0.0.1", "--local-key", "--no-notify"} {
 		if !strings.Contains(args, want) {
 			t.Errorf("%q lacks %q", args, want)
 		}
@@ -94,16 +97,19 @@ func TestBackgroundProcesssErrorIsPassedOn(t *testing.T) {
 }
 
 func TestEveryWayBeyondThisUsersLoopbackDemandsTheKey(t *testing.T) {
-	for _, o := range []connectOptions{{localKey: true}, {forContainers: true}, {listen: "0.0.0.0"}, {command: []string{"x"}}} {
-		if !o.guarded() {
+	for _, o := range []listening{{localKey: true}, {forContainers: true}, {listen: "0.0.0.0"}} {
+		if !o.guarded(false) {
 			t.Errorf("%+v is open", o)
 		}
 	}
-	if (connectOptions{}).guarded() {
+	if !(listening{}).guarded(true) {
+		t.Error("a command's connect is open")
+	}
+	if (listening{}).guarded(false) {
 		t.Error("a plain connect demands a key")
 	}
 	key := newLocalKey()
-	rules := connectOptions{allowHosts: []string{"b"}}.rules(key, []string{"a"})
+	rules := listening{allowHosts: []string{"b"}}.rules(key, []string{"a"})
 	sum := sha256.Sum256([]byte(key))
 	if !reflect.DeepEqual(rules.KeyHash, sum[:]) || !reflect.DeepEqual(rules.AllowHosts, []string{"a", "b"}) {
 		t.Errorf("%+v", rules)
@@ -160,12 +166,12 @@ func TestShellsReadNothingInValues(t *testing.T) {
 
 func TestTCPIsNotOpenedToOthersByAccident(t *testing.T) {
 	tcp, model := admin.Resource{Name: "db", Kind: "tcp"}, admin.Resource{Name: "phi3", Kind: "model"}
-	for _, o := range []connectOptions{{localKey: true}, {listen: "10.0.0.1"}, {forContainers: true}} {
+	for _, o := range []listening{{localKey: true}, {listen: "10.0.0.1"}, {forContainers: true}} {
 		if o.checkKind(tcp) == nil || o.checkKind(model) != nil {
 			t.Errorf("%+v: tcp %v, model %v", o, o.checkKind(tcp), o.checkKind(model))
 		}
 	}
-	for _, o := range []connectOptions{{}, {listen: "10.0.0.1", allowOtherUsers: true}, {command: []string{"psql"}}} {
+	for _, o := range []listening{{}, {listen: "10.0.0.1", allowOtherUsers: true}} {
 		if err := o.checkKind(tcp); err != nil {
 			t.Errorf("%+v: %v", o, err)
 		}

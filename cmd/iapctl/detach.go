@@ -46,6 +46,12 @@ func (o connectOptions) backgroundArgs(p *profile.Profile) []string {
 	if p.Settings.CAFile != "" {
 		args = append(args, "--ca-file", p.Settings.CAFile)
 	}
+	if o.noNotify {
+		args = append(args, "--no-notify")
+	}
+	if o.listed { // it reads the list itself
+		return args
+	}
 	if o.port != 0 {
 		args = append(args, "--port", strconv.Itoa(o.port))
 	}
@@ -60,13 +66,15 @@ func (o connectOptions) backgroundArgs(p *profile.Profile) []string {
 	}
 	for flag, set := range map[string]bool{
 		"--allow-other-users": o.allowOtherUsers, "--local-key": o.localKey, "--for-containers": o.forContainers,
-		"--no-notify": o.noNotify,
 	} {
 		if set {
 			args = append(args, flag)
 		}
 	}
-	return append(args, o.resources...)
+	for _, t := range o.targets {
+		args = append(args, t.name)
+	}
+	return args
 }
 
 // backgroundFailure passes the background process's own error on: the last line of its narration.

@@ -8,6 +8,7 @@ const (
 	eventLoggedIn    = "logged_in"
 	eventRelayLost   = "relay_lost"
 	eventRelayBack   = "relay_back"
+	eventNotServed   = "not_served" // one resource of a list
 )
 
 // event is told on stderr while connect runs: as narration, or with -o json as one line each.

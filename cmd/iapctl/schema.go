@@ -204,6 +204,23 @@ type statusDocument struct {
 	Error       *errorBody           `json:"error,omitempty"`
 }
 
+// serviceDocument: service install, service status; service install --print has name, file and text only.
+type serviceDocument struct {
+	Schema    string   `json:"schema"`
+	Name      string   `json:"name"`
+	File      string   `json:"file"`
+	Installed bool     `json:"installed"`
+	Edited    bool     `json:"edited,omitempty"`   // by somebody: neither replaced nor removed without --force
+	Outdated  bool     `json:"outdated,omitempty"` // an install would write another text now
+	Enabled   bool     `json:"enabled"`            // starts with the login
+	Running   bool     `json:"running"`
+	PID       int      `json:"pid,omitempty"`
+	State     string   `json:"state,omitempty"`     // the service manager's own word
+	Lingers   bool     `json:"lingers,omitempty"`   // runs also while the user is logged out
+	Resources []string `json:"resources,omitempty"` // those listed
+	Text      string   `json:"text,omitempty"`
+}
+
 // doctorDocument: doctor.
 type doctorDocument struct {
 	Schema   string          `json:"schema"`

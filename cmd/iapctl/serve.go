@@ -21,7 +21,9 @@ type served struct {
 	resource admin.Resource
 	bound    *connect.Bound
 	claim    *connect.Claim // nil with a command: nobody else has to find it
-	key      string         // what requests must carry; empty: nothing
+	how      listening
+	key      string        // what requests must carry; empty: nothing
+	rules    *tunnel.Local // of its listener, which the relay applies to each request
 	doc      connectionDocument
 }
 
@@ -35,73 +37,98 @@ func (a *app) serve(ctx context.Context, p *profile.Profile, o connectOptions, a
 	if err != nil {
 		return err
 	}
-	key := ""
-	if o.guarded() {
-		key = newLocalKey()
-	}
-	extra, hosts, err := o.extraAddrs()
-	if err != nil {
-		return err
-	}
-	if o.listen != "" {
-		a.say("%s Other machines that reach %s may connect, with the local key.", a.ui.err.bad.Render("!"), clean(o.listen))
-	}
-	all, err := a.listen(ctx, p, o, list, connect.PortRequest{Explicit: o.port, Any: len(o.command) > 0, Extra: extra}, key)
+	all, err := a.listen(ctx, p, o, list)
 	defer closeAll(all)
 	if err != nil {
 		return err
 	}
-	return a.runServed(ctx, p, o, all, already, o.rules(key, hosts))
+	return a.runServed(ctx, p, o, all, already)
 }
 
-// listen claims and binds each resource. What it returns beside an error is still to be closed.
-func (a *app) listen(ctx context.Context, p *profile.Profile, o connectOptions, list []admin.Resource, want connect.PortRequest, key string) ([]*served, error) {
+// listen claims and binds each resource. What it returns beside an error is still to be closed. Of a list what can be served is: one
+// resource that is not there must not keep the others from being used.
+func (a *app) listen(ctx context.Context, p *profile.Profile, o connectOptions, list []admin.Resource) ([]*served, error) {
 	var all []*served
-	for _, name := range o.resources {
-		r, err := a.findResource(list, name)
-		if err != nil {
+	var last error
+	key := newLocalKey() // one for all: a command finds it in one variable
+	for _, t := range o.targets {
+		s, err := a.listenFor(ctx, p, t, list, key, len(o.command) > 0)
+		if err == nil {
+			all = append(all, s)
+			continue
+		}
+		closeAll([]*served{s})
+		if last = err; !o.listed {
 			return all, err
 		}
-		if err := o.checkKind(r); err != nil {
-			return all, err
-		}
-		s := &served{resource: r}
-		if !want.Any {
-			s.claim, err = a.registry(p).Claim(name, rand.Text())
-			if err != nil {
-				return all, err
-			}
-		}
-		all = append(all, s)
-		if s.bound, err = a.bind(ctx, p, r, want, o); err != nil {
-			return all, err
-		}
-		if r.Kind != "tcp" {
-			s.key = key
-		}
-		s.doc = connectionOf(connect.Running{
-			PID: os.Getpid(), Resource: r.Name, Kind: r.Kind, Port: s.bound.Port, Addrs: s.bound.Addrs(), LocalKey: s.key,
-		})
-		s.doc.Online = r.Online
-		if o.forContainers {
-			s.doc.Docker = containerLine(s.doc)
-		}
-		if s.bound.Moved != nil {
-			s.doc.Moved = clean(fmt.Sprintf("%d is taken (%s)", s.bound.Moved.Port, s.bound.Moved.Owner))
-		}
+		f := failureOf(err)
+		a.tell(event{Event: eventNotServed, Code: f.code, Message: fmt.Sprintf("%s is not served: %s.", clean(t.name), f.what), Next: f.next})
+	}
+	if len(all) == 0 {
+		return nil, last
 	}
 	return all, nil
 }
 
+// listenFor claims and binds one resource. What it returns beside an error is still to be closed.
+func (a *app) listenFor(ctx context.Context, p *profile.Profile, t target, list []admin.Resource, key string, command bool) (*served, error) {
+	s := &served{how: t.listening}
+	r, err := a.findResource(list, t.name)
+	if err != nil {
+		return s, err
+	}
+	s.resource = r
+	if err := t.checkKind(r); err != nil {
+		return s, err
+	}
+	extra, hosts, err := t.extraAddrs()
+	if err != nil {
+		return s, err
+	}
+	if !command {
+		if s.claim, err = a.registry(p).Claim(t.name, rand.Text()); err != nil {
+			return s, err
+		}
+	}
+	if s.bound, err = a.bind(ctx, p, t, connect.PortRequest{Kind: r.Kind, Explicit: t.port, Any: command, Extra: extra}); err != nil {
+		return s, err
+	}
+	if !t.guarded(command) {
+		key = ""
+	}
+	if s.rules = t.rules(key, hosts); r.Kind != "tcp" {
+		s.key = key
+	}
+	if t.listen != "" {
+		a.say("%s Other machines that reach %s may connect, with the local key.", a.ui.err.bad.Render("!"), clean(t.listen))
+	}
+	s.describe()
+	return s, nil
+}
+
+// describe says where it listens.
+func (s *served) describe() {
+	s.doc = connectionOf(connect.Running{
+		PID: os.Getpid(), Resource: s.resource.Name, Kind: s.resource.Kind, Port: s.bound.Port, Addrs: s.bound.Addrs(), LocalKey: s.key,
+	})
+	s.doc.Online = s.resource.Online
+	if s.how.forContainers {
+		s.doc.Docker = containerLine(s.doc)
+	}
+	if s.bound.Moved != nil {
+		s.doc.Moved = clean(fmt.Sprintf("%d is taken (%s)", s.bound.Moved.Port, s.bound.Moved.Owner))
+	}
+}
+
 // bind finds the resource's port and remembers it.
-func (a *app) bind(ctx context.Context, p *profile.Profile, r admin.Resource, want connect.PortRequest, o connectOptions) (*connect.Bound, error) {
+func (a *app) bind(ctx context.Context, p *profile.Profile, t target, want connect.PortRequest) (*connect.Bound, error) {
 	state, err := p.State()
 	if err != nil {
 		return nil, err
 	}
-	want.Kind, want.Remembered, want.Reserved = r.Kind, state.Ports[r.Name], map[int]bool{}
+	want.Remembered, want.Reserved = state.Ports[t.name], map[int]bool{}
 	for other, port := range state.Ports {
-		if other != r.Name {
+		if other != t.name {
 			want.Reserved[port] = true
 		}
 	}
@@ -109,13 +136,13 @@ func (a *app) bind(ctx context.Context, p *profile.Profile, r admin.Resource, wa
 	var taken *connect.PortTakenError
 	if errors.As(err, &taken) && want.Explicit != 0 {
 		f := failureOf(err)
-		f.next = portHint(o)
+		f.next = portHint(t)
 		return nil, f
 	}
 	if err != nil || want.Any {
 		return b, err
 	}
-	return b, p.RememberPort(ctx, r.Name, b.Port)
+	return b, p.RememberPort(ctx, t.name, b.Port)
 }
 
 func closeAll(all []*served) {
@@ -130,7 +157,7 @@ func closeAll(all []*served) {
 }
 
 // runServed brings the sessions up, reports, and carries connections until the end. Everything it starts has ended when it returns.
-func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOptions, all []*served, already []connectionDocument, rules *tunnel.Local) error {
+func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOptions, all []*served, already []connectionDocument) error {
 	cfg, err := a.connectConfig(p)
 	if err != nil {
 		return err
@@ -166,7 +193,7 @@ func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOption
 	}
 	var serving sync.WaitGroup
 	for _, s := range all {
-		serving.Go(func() { a.serveOne(ctx, s, sessions, rules, o, watch) })
+		serving.Go(func() { a.serveOne(ctx, s, sessions, watch) })
 	}
 	wg.Go(func() { // the last resource to be disconnected ends the process
 		serving.Wait()
@@ -206,7 +233,7 @@ func (a *app) followInterval(ctx context.Context, p *profile.Profile, sessions *
 }
 
 // serveOne carries one resource until somebody disconnects it.
-func (a *app) serveOne(all context.Context, s *served, sessions *connect.Sessions, rules *tunnel.Local, o connectOptions, w *watch) {
+func (a *app) serveOne(all context.Context, s *served, sessions *connect.Sessions, w *watch) {
 	ctx, cancel := context.WithCancel(all)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -217,11 +244,11 @@ func (a *app) serveOne(all context.Context, s *served, sessions *connect.Session
 			cancel()
 		})
 	}
-	local := *rules
+	local := *s.rules
 	local.Listen = s.bound.Addrs()[0]
 	f := &connect.Forward{
 		Resource: s.resource.Name, Kind: s.resource.Kind, Sessions: sessions, Local: &local,
-		AllowOtherUsers: o.allowOtherUsers, Logger: a.logger(), OnOtherUser: w.otherUser,
+		AllowOtherUsers: s.how.allowOtherUsers, Logger: a.logger(), OnOtherUser: w.otherUser,
 	}
 	if err := f.Serve(ctx, s.bound); err != nil {
 		a.logger().Error("listener ended", "resource", s.resource.Name, "err", err)
@@ -259,6 +286,11 @@ func (a *app) ready(ctx context.Context, p *profile.Profile, sessions *connect.S
 	}
 	if len(o.command) > 0 {
 		return doc, nil // its streams are the command's alone
+	}
+	if o.wait { // nobody reads this but a log: `iapctl env` tells the keys
+		for i := range doc.Connections {
+			doc.Connections[i].LocalKey, doc.Connections[i].Docker = "", ""
+		}
 	}
 	return doc, a.reportConnected(doc)
 }

@@ -51,6 +51,7 @@ var layers = []struct {
 	{"internal/console", []string{"internal/admin", "internal/plaintext", "internal/screen", "policy"}, "the operator's commands are typed at both ends: they know the API, neither relay nor client"},
 	{"internal/dev", []string{"internal/modelapi"}, "the development provider and model stand in for foreign servers: they share nothing with us"},
 	{"internal/profile", []string{"internal/config", "internal/relaykey"}, "what iapctl remembers between runs"},
+	{"internal/service", nil, "it runs any program of a user's: it knows nothing of ours"},
 	{"internal/notify", nil, "a courtesy to whoever sits before the screen: it knows nothing of ours"},
 	{"internal/configure", nil, "settings of other people's tools are text: it knows nothing of ours"},
 }

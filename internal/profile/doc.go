@@ -7,6 +7,7 @@
 //	CONFIG/profiles/NAME/profile.yaml   what the user chose: relay, ca_file, issuer. May be edited by hand; read strictly.
 //	STATE/profiles/NAME/state.json      what iapctl remembers: relay key, channel binding, ports, last list of resources.
 //	CONFIG/current                      the name that counts when none is given.
+//	CONFIG/config.yaml                  what the user wants served, of all profiles. Written by hand only; read strictly.
 //
 // CONFIG is $IAP_CONFIG_DIR, else $XDG_CONFIG_HOME/iap, else the system's place for settings. STATE is $IAP_CONFIG_DIR/state,
 // else $XDG_STATE_HOME/iap, else ~/.local/state/iap (the local application directory on Windows). Credentials lie under

@@ -169,7 +169,7 @@ func TestKillEndsRunningAnswersWithTheReasonInTheirProtocol(t *testing.T) {
 	}
 }
 
-func TestExpiryEndsRunningAnswersWithTheReasonInTheirProtocol(t *testing.T) {
+func TestST13ExpiryEndsRunningAnswersWithTheReasonInTheirProtocol(t *testing.T) {
 	r := startRunning(t, func(c *Config) { setMaxAge(c, 3*time.Second) })
 	r.alice.cut(t, tunnel.CodeSessionExpired)
 	r.s.awaitEvent("outcome session_expired", func(e audit.Event) bool {

@@ -257,7 +257,7 @@ func (r *Relay) AdminSocket() string { return r.cfg.AdminSocket }
 // Run serves until ctx ends, then drains: no new sessions and streams, running
 // ones have until the configured limit, or until force is closed.
 func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
-	failed := make(chan error, 6) // one for each of those below
+	failed := make(chan error, 7) // one for each of those below
 	serve := func(what string, f func() error) {
 		r.spawn(func() {
 			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) && r.ctx.Err() == nil {
@@ -269,6 +269,7 @@ func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
 	serve("serve admin socket", r.admin.serve)
 	serve("watch state", func() error { r.watchState(); return nil })
 	serve("watch relay key", func() error { r.watchKeys(); return nil })
+	serve("watch clock", func() error { r.watchClock(); return nil })
 	serve("watch policy", func() error {
 		return r.policy.Watch(r.ctx, func(revision string, err error) { r.policyReloaded(revision, byWatch, err) })
 	})

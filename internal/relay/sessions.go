@@ -58,6 +58,27 @@ func (s *session) expire(now func() time.Time) {
 	s.expiry.Reset(s.left())
 }
 
+// clockCheck is how often the sessions' ends are held against the wall clock. Their
+// timers stand still while a machine sleeps, and do not see a clock that is set.
+const clockCheck = time.Second
+
+// watchClock ends sessions whose time is over though their timers do not know it.
+func (r *Relay) watchClock() {
+	tick := time.NewTicker(clockCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		no := errExpired()
+		for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil && s.left() <= 0 }) {
+			s.stop(no.Code, no.Message)
+		}
+	}
+}
+
 // left is the time until the session's end, by the wall clock.
 func (s *session) left() time.Duration { return s.identity().ends.Sub(s.now().Round(0)) }
 

@@ -120,6 +120,8 @@ type ServerConfig struct {
 	// OnAnnounce takes an agent's list, before Announced shows it. It may run before Accept returned, never twice at once
 	// for one session, and must not block for long.
 	OnAnnounce func(s *Session, list []Announcement) error
+	// CheckAnnounce judges a list that an agent only asks about. Nil refuses.
+	CheckAnnounce func(s *Session, list []Announcement) error
 	// OnLoad takes what an agent says it works on. It runs on the control stream's reader and must not block. Nil passes
 	// over it.
 	OnLoad func(s *Session, list []Load)

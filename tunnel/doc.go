@@ -56,6 +56,7 @@
 //	refreshed  id, expires | code, text relay → user
 //	withdraw   code                     user → relay: the right to this session is gone: end what runs, then the session
 //	announce   id, resources            agent → relay: all it offers, replacing what was said before
+//	                                    with kind "check" it only asks whether it may
 //	announced  id | code, text          relay → agent
 //	load       loads                    agent → relay: what runs and what waits on each resource; no answer
 //	rotate     id, key, signature, proof  agent → relay: a new key in the place of the session's. The old key signs

@@ -106,8 +106,34 @@ func (s *Session) Announce(ctx context.Context, list []Announcement) error {
 	return nil
 }
 
+// announceCheck is the Kind of an announcement that only asks.
+const announceCheck = "check"
+
+// CheckAnnouncement asks the relay whether it would take the list, and offers nothing. The error is a *Refusal if it
+// would not.
+func (s *Session) CheckAnnouncement(ctx context.Context, list []Announcement) error {
+	if s.relay || s.Role() != RoleAgent {
+		return errors.New("check announcement: only an agent's end announces")
+	}
+	if _, err := s.ask(ctx, controlMessage{Type: msgAnnounce, Kind: announceCheck, Resources: list}); err != nil {
+		return fmt.Errorf("check announcement: %w", err)
+	}
+	return nil
+}
+
 func (s *Session) takeAnnouncement(m controlMessage) {
 	answer := controlMessage{Type: msgAnnounced, ID: m.ID}
+	if m.Kind == announceCheck {
+		err := error(&Refusal{Code: CodeRefused, Message: "this relay checks no announcements"})
+		if s.server.CheckAnnounce != nil {
+			err = s.server.CheckAnnounce(s, m.Resources)
+		}
+		if err != nil {
+			answer.Code, answer.Text = publicly(err)
+		}
+		s.answer(answer)
+		return
+	}
 	if s.server.OnAnnounce != nil {
 		if err := s.server.OnAnnounce(s, m.Resources); err != nil {
 			answer.Code, answer.Text = publicly(err)

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/agent"
-	"iap/internal/plaintext"
 	"iap/internal/servercmd"
 	"iap/internal/serverlog"
 	"iap/internal/version"
@@ -22,7 +21,6 @@ import (
 
 const (
 	defaultConfig = "/etc/iap/agent.yaml"
-	checkTimeout  = 20 * time.Second
 	joinTimeout   = 30 * time.Second
 	maxTokenInput = 64 << 10
 )
@@ -125,33 +123,6 @@ func parseUpstreams(list []string) (map[string]string, error) {
 		all[name] = url
 	}
 	return all, nil
-}
-
-func checkCommand() *cobra.Command {
-	var file string
-	c := &cobra.Command{
-		Use: "check", Short: "Check configuration, upstreams and the way to the relay", Args: servercmd.NoArgs,
-		Long: `Read what "run" reads, ask each upstream who it is, and open a session to the
-relay and close it again. Exit status 1 if anything fails.`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			ctx, cancel := context.WithTimeout(c.Context(), checkTimeout)
-			defer cancel()
-			failed := false
-			for _, r := range agent.Check(ctx, file) {
-				verdict, text := "ok    ", r.Detail
-				if r.Problem != "" {
-					verdict, text, failed = "FAILED", r.Problem, true
-				}
-				fmt.Fprintf(c.OutOrStdout(), "%s  %-16s %s\n", verdict, r.Name, plaintext.Clean(text))
-			}
-			if failed {
-				return errors.New("not ready; see above")
-			}
-			return nil
-		},
-	}
-	c.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration file")
-	return c
 }
 
 func versionCommand() *cobra.Command {

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -161,7 +163,7 @@ func TestJoinCheckRunAndRevoke(t *testing.T) {
 		t.Errorf("a used token: %v", err)
 	}
 	text, err = command(t, "", "check", "--config", file)
-	if err != nil || strings.Contains(text, "FAILED") || !strings.Contains(text, "knows this agent") {
+	if err != nil || strings.Contains(text, " fail ") || !strings.Contains(text, "knows this agent") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -175,6 +177,7 @@ func TestJoinCheckRunAndRevoke(t *testing.T) {
 		}
 		return err == nil && len(all) == 1 && all[0].Sessions == 2
 	})
+	checkAndRotate(t, relayAdmin, file)
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("a stopped agent ends with %v", err)
@@ -182,7 +185,7 @@ func TestJoinCheckRunAndRevoke(t *testing.T) {
 	_, err = relayAdmin.RevokeAgent(t.Context(), id)
 	must(t, err)
 	text, err = command(t, "", "check", "--config", file)
-	if err == nil || !strings.Contains(text, "FAILED  relay") {
+	if err == nil || !regexp.MustCompile(`(?m)^session +fail `).MatchString(text) {
 		t.Errorf("a revoked agent passes its check: %v\n%s", err, text)
 	}
 	revoked := make(chan error, 1)
@@ -195,6 +198,36 @@ func TestJoinCheckRunAndRevoke(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("a revoked agent tries for ever")
 	}
+}
+
+// checkAndRotate does both beside the agent that runs.
+func checkAndRotate(t *testing.T, relayAdmin *admin.Client, file string) {
+	t.Helper()
+	text, err := command(t, "", "check", "--config", file, "-o", "json")
+	var doc checkDocument
+	if err != nil || json.Unmarshal([]byte(text), &doc) != nil || doc.Schema != "iap-agent/v1" || !doc.OK {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	names := ""
+	for _, s := range doc.Stages {
+		names += s.Stage + " " + s.Verdict + "; "
+	}
+	want := "configuration ok; name ok; proxy ok; tcp ok; tls ok; upgrade ok; clock ok; session ok; announce ok; upstream db ok; "
+	if names != want {
+		t.Errorf("%s", names)
+	}
+	before, err := relayAdmin.Agents(t.Context())
+	must(t, err)
+	if text, err := command(t, "", "rotate", "--config", file); err != nil || !strings.Contains(text, "SHA256:") {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if _, err := command(t, "", "run", "--config", file); err == nil || !strings.Contains(err.Error(), "another iap-agent runs with this key") {
+		t.Errorf("a second process with the key: %v", err)
+	}
+	waitUntil(t, "the agent is online with its new key", func() bool {
+		all, err := relayAdmin.Agents(t.Context())
+		return err == nil && len(all) == 1 && all[0].Sessions == 2 && all[0].Key != before[0].Key
+	})
 }
 
 func refusal(err error) string {

@@ -4,27 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"iap/internal/admin"
 	"iap/internal/connect"
+	"iap/internal/doctor"
 	"iap/internal/profile"
 	"iap/tunnel"
 )
 
 // doctorTimeout bounds the way to the relay: who waits longer than this for an answer has got one.
 const doctorTimeout = 15 * time.Second
-
-// Verdicts of a stage.
-const (
-	verdictOK      = "ok"
-	verdictWarn    = "warn"
-	verdictFail    = "fail"
-	verdictSkipped = "skipped"
-)
 
 // doctorStages are the stages in the order in which each needs those before it.
 var doctorStages = []string{"configuration", "name", "proxy", "tcp", "tls", "upgrade", "session", "identity", "policy", "agent", "upstream"}
@@ -58,17 +50,18 @@ The exit status is that of the stage that failed.`,
 }
 
 func (a *app) doctor(ctx context.Context, resource string) error {
-	c := &checkup{app: a, resource: resource, doc: doctorDocument{Schema: schemaName, Resource: resource, Stages: []stageDocument{}}}
+	c := &checkup{app: a, resource: resource, doc: doctorDocument{Schema: schemaName, Resource: resource}}
 	err := c.run(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	c.skipRest()
+	c.report.Complete(doctorStages)
+	c.doc.Stages = c.inProfile()
 	c.doc.OK = err == nil
 	if done, jsonErr := a.json(c.doc); done {
 		return firstError(jsonErr, err)
 	}
-	a.printCheckup(c.doc)
+	a.printCheckup(c.report)
 	return err
 }
 
@@ -78,36 +71,28 @@ type checkup struct {
 	resource string // "": the way to the relay only
 	profile  *profile.Profile
 	state    profile.State
+	report   doctor.Report
 	doc      doctorDocument
 }
 
 // add notes a stage.
 func (c *checkup) add(stage, verdict string, took time.Duration, found, next string) {
-	c.doc.Stages = append(c.doc.Stages, stageDocument{
-		Stage: stage, Verdict: verdict, MS: float64(took.Microseconds()) / 1000, Found: found, Next: c.app.inProfile(next),
-	})
+	c.report.Add(stage, verdict, took, found, next)
 }
 
 // fail notes the stage that ends the run and returns its error.
 func (c *checkup) fail(stage string, took time.Duration, err error) error {
 	f := failureOf(err)
-	c.add(stage, verdictFail, took, f.what, f.next)
-	c.doc.Stages[len(c.doc.Stages)-1].Code = f.code
+	c.report.Fail(stage, took, doctor.Finding{Code: f.code, What: f.what, Next: f.next})
 	return f
 }
 
-// skipRest puts every stage in its place that was not looked at.
-func (c *checkup) skipRest() {
-	var all []stageDocument
-	for _, name := range doctorStages {
-		i := slices.IndexFunc(c.doc.Stages, func(s stageDocument) bool { return s.Stage == name })
-		if i < 0 {
-			all = append(all, stageDocument{Stage: name, Verdict: verdictSkipped})
-			continue
-		}
-		all = append(all, c.doc.Stages[i])
+// inProfile is the report with the commands to type as they are in this profile.
+func (c *checkup) inProfile() []doctor.Stage {
+	for i := range c.report.Stages {
+		c.report.Stages[i].Next = c.app.inProfile(c.report.Stages[i].Next)
 	}
-	c.doc.Stages = all
+	return c.report.Stages
 }
 
 // run goes on until a stage fails.
@@ -121,7 +106,7 @@ func (c *checkup) run(ctx context.Context) error {
 	if file := c.profile.Settings.CAFile; file != "" {
 		authority = "the authority in " + clean(file)
 	}
-	c.add("configuration", verdictOK, time.Since(begun), fmt.Sprintf("profile %s, relay %s, trusts %s", c.profile.Name, clean(cfg.Relay), authority), "")
+	c.add("configuration", doctor.OK, time.Since(begun), fmt.Sprintf("profile %s, relay %s, trusts %s", c.profile.Name, clean(cfg.Relay), authority), "")
 	session, err := c.reach(ctx, cfg)
 	if err != nil {
 		return err
@@ -161,11 +146,11 @@ func (c *checkup) reach(ctx context.Context, cfg connect.Config) (*tunnel.Sessio
 	var refused *tunnel.DialError
 	switch {
 	case err == nil:
-		c.add("session", verdictOK, way.Session, sessionText(session, c.state), "")
+		c.add("session", doctor.OK, way.Session, sessionText(session, c.state), "")
 		return session, nil
 	case tunnel.CodeOf(err) == tunnel.CodePopFailed: // what was signed does not fit, which need not be the login's fault
 	case connect.NeedsLogin(err) || !errors.As(err, &refused):
-		c.add("session", verdictSkipped, 0, "the relay answers, but opens no session without a login", "")
+		c.add("session", doctor.Skipped, 0, "the relay answers, but opens no session without a login", "")
 		return nil, c.fail("identity", way.Token, err)
 	}
 	return nil, c.fail("session", way.Session, c.betrayed(err, way))
@@ -203,14 +188,14 @@ func (c *checkup) identity(ctx context.Context, session *tunnel.Session, client 
 	took := time.Since(begun)
 	switch {
 	case who.GroupsUnknown:
-		c.add("identity", verdictWarn, took, found+"; the provider names your groups by reference only, so the relay does not know them", "ask the relay's operator for another groups claim")
+		c.add("identity", doctor.Warn, took, found+"; the provider names your groups by reference only, so the relay does not know them", "ask the relay's operator for another groups claim")
 	case doc.Source == "store" && !doc.Refreshable:
-		c.add("identity", verdictWarn, took, found+"; the provider gave no refresh token, so it ends then", "iapctl login")
+		c.add("identity", doctor.Warn, took, found+"; the provider gave no refresh token, so it ends then", "iapctl login")
 	default:
 		if doc.Refreshable {
 			found += ", renewed before"
 		}
-		c.add("identity", verdictOK, took, found, "")
+		c.add("identity", doctor.OK, took, found, "")
 	}
 	return nil
 }

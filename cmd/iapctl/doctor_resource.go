@@ -12,6 +12,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/connect"
+	"iap/internal/doctor"
 	"iap/tunnel"
 )
 
@@ -48,17 +49,17 @@ func (c *checkup) overview(list []admin.Resource, took time.Duration) {
 		}
 	}
 	if open == 0 {
-		c.add("policy", verdictWarn, took, "you may reach nothing yet", "iapctl whoami (its lines go into the relay's grants.yaml)")
+		c.add("policy", doctor.Warn, took, "you may reach nothing yet", "iapctl whoami (its lines go into the relay's grants.yaml)")
 		return
 	}
-	c.add("policy", verdictOK, took, fmt.Sprintf("you may reach %d of the relay's resources", open), "")
+	c.add("policy", doctor.OK, took, fmt.Sprintf("you may reach %d of the relay's resources", open), "")
 	found := fmt.Sprintf("%d of %d online", online, open)
 	if online < open {
-		c.add("agent", verdictWarn, 0, found, "iapctl resources")
+		c.add("agent", doctor.Warn, 0, found, "iapctl resources")
 	} else {
-		c.add("agent", verdictOK, 0, found, "")
+		c.add("agent", doctor.OK, 0, found, "")
 	}
-	c.add("upstream", verdictSkipped, 0, "asked only for a resource", "iapctl doctor RESOURCE")
+	c.add("upstream", doctor.Skipped, 0, "asked only for a resource", "iapctl doctor RESOURCE")
 }
 
 // policy asks whether the resource may be reached, and of a denial which grant came closest.
@@ -75,7 +76,7 @@ func (c *checkup) policy(ctx context.Context, client *admin.Client, list []admin
 	if err != nil {
 		return r, c.fail("policy", took, err)
 	}
-	c.add("policy", verdictOK, took, fmt.Sprintf("grant %s allows %s", clean(answer.Grant), strings.Join(cleanEach(r.Actions), ", ")), "")
+	c.add("policy", doctor.OK, took, fmt.Sprintf("grant %s allows %s", clean(answer.Grant), strings.Join(cleanEach(r.Actions), ", ")), "")
 	return r, nil
 }
 
@@ -96,9 +97,9 @@ func (c *checkup) denied(answer admin.Answer) error {
 func (c *checkup) agent(r admin.Resource) error {
 	switch {
 	case r.Online:
-		c.add("agent", verdictOK, 0, fmt.Sprintf("%d online, the server behind it is well", r.Agents), "")
+		c.add("agent", doctor.OK, 0, fmt.Sprintf("%d online, the server behind it is well", r.Agents), "")
 	case r.Agents > 0:
-		c.add("agent", verdictWarn, 0, fmt.Sprintf("%d online, but cannot use the server behind it", r.Agents), "tell the agent's operator: iap-agent check")
+		c.add("agent", doctor.Warn, 0, fmt.Sprintf("%d online, but cannot use the server behind it", r.Agents), "tell the agent's operator: iap-agent check")
 	default:
 		return c.fail("agent", 0, &failure{
 			code: "agent_offline", what: fmt.Sprintf("no agent serves %s right now", clean(r.Name)), next: "tell its operator: iap-agent check on the machine beside the server",
@@ -120,7 +121,7 @@ func (c *checkup) upstream(ctx context.Context, session *tunnel.Session, r admin
 	case slices.Contains(r.Actions, "health"):
 		path, found = "/health", "answers"
 	default:
-		c.add("upstream", verdictSkipped, 0, "your grant has neither list-models nor health, and all else costs something", "iapctl chat "+clean(r.Name)+" Hello")
+		c.add("upstream", doctor.Skipped, 0, "your grant has neither list-models nor health, and all else costs something", "iapctl chat "+clean(r.Name)+" Hello")
 		return nil
 	}
 	begun := time.Now()
@@ -133,7 +134,7 @@ func (c *checkup) upstream(ctx context.Context, session *tunnel.Session, r admin
 	if err != nil {
 		return c.fail("upstream", time.Since(begun), err)
 	}
-	c.add("upstream", verdictOK, time.Since(begun), found, "")
+	c.add("upstream", doctor.OK, time.Since(begun), found, "")
 	return nil
 }
 
@@ -179,19 +180,8 @@ func streamError(err error) error {
 }
 
 // printCheckup prints a line for each stage, and below it what to do.
-func (a *app) printCheckup(doc doctorDocument) {
+func (a *app) printCheckup(report doctor.Report) {
 	s := a.ui.out
-	styles := map[string]func(...string) string{verdictOK: s.good.Render, verdictWarn: s.bold.Render, verdictFail: s.bad.Render, verdictSkipped: s.dim.Render}
-	var rows [][]string
-	for _, st := range doc.Stages {
-		took, found := "", st.Found
-		if st.MS > 0 {
-			took = fmt.Sprintf("%.0f ms", st.MS)
-		}
-		if st.Next != "" {
-			found += "\nNext: " + st.Next
-		}
-		rows = append(rows, []string{st.Stage, styles[st.Verdict](st.Verdict), took, found})
-	}
-	a.table([]string{"STAGE", "VERDICT", "TIME", "FOUND"}, rows)
+	styles := map[string]func(...string) string{doctor.OK: s.good.Render, doctor.Warn: s.bold.Render, doctor.Fail: s.bad.Render, doctor.Skipped: s.dim.Render}
+	a.table(doctor.Heading(), report.Rows(func(verdict string) string { return styles[verdict](verdict) }))
 }

@@ -5,6 +5,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/console"
+	"iap/internal/doctor"
 	"iap/internal/version"
 )
 
@@ -223,22 +224,12 @@ type serviceDocument struct {
 
 // doctorDocument: doctor.
 type doctorDocument struct {
-	Schema   string          `json:"schema"`
-	Profile  string          `json:"profile,omitempty"`
-	Relay    string          `json:"relay,omitempty"`
-	Resource string          `json:"resource,omitempty"`
-	OK       bool            `json:"ok"` // no stage failed
-	Stages   []stageDocument `json:"stages"`
-}
-
-// stageDocument: one stage of doctor.
-type stageDocument struct {
-	Stage   string  `json:"stage"`
-	Verdict string  `json:"verdict"` // ok, warn, fail or skipped
-	MS      float64 `json:"ms"`      // how long it took, in milliseconds
-	Found   string  `json:"found,omitempty"`
-	Code    string  `json:"code,omitempty"` // of a failure
-	Next    string  `json:"next,omitempty"` // what to do
+	Schema   string         `json:"schema"`
+	Profile  string         `json:"profile,omitempty"`
+	Relay    string         `json:"relay,omitempty"`
+	Resource string         `json:"resource,omitempty"`
+	OK       bool           `json:"ok"` // no stage failed
+	Stages   []doctor.Stage `json:"stages"`
 }
 
 // versionDocument: version.

@@ -46,8 +46,8 @@ func TestCheckTellsWhatIsThere(t *testing.T) {
 	r := startHostileRelay(t)
 	check := func(options string) string {
 		var all strings.Builder
-		for _, one := range Check(within(t), r.agentConfig("  - {name: phi3, kind: model, upstream: \""+up.URL+"\""+options+"}\n")) {
-			fmt.Fprintln(&all, one.Detail, one.Problem)
+		for _, one := range Check(within(t), r.agentConfig("  - {name: phi3, kind: model, upstream: \""+up.URL+"\""+options+"}\n")).Stages {
+			fmt.Fprintln(&all, one.Found)
 		}
 		return all.String()
 	}
@@ -55,6 +55,7 @@ func TestCheckTellsWhatIsThere(t *testing.T) {
 		"": " is openai with phi3, llama3; capacity has no bound",
 		", models: [phi3], aliases: {default: phi3}, capacity: 2": " is openai with phi3; default is phi3; capacity 2, then 64 may wait, 16 of each principal, up to 2m0s",
 		", aliases: {default: phi4}":                              "aliases: default leads to phi4, which " + up.URL + " does not have; it has phi3, llama3",
+		", models: [\"none*\"]":                                   "models lists none of what it has: phi3, llama3",
 		", server: vllm":                                          " is vllm by configuration (it answers as openai)",
 	} {
 		if got := check(options); !strings.Contains(got, want) {

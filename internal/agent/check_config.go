@@ -4,52 +4,32 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"iap/internal/modelapi"
-	"iap/tunnel"
 )
 
-// CheckResult is one line of `iap-agent check`. An empty Problem is a pass.
-type CheckResult struct{ Name, Detail, Problem string }
-
-// Check reads the configuration, asks each upstream who it is and opens and
-// closes a session to the relay.
-func Check(ctx context.Context, file string) []CheckResult {
-	cfg, err := LoadConfig(file)
-	if err != nil {
-		return []CheckResult{{Name: "config", Problem: err.Error()}}
-	}
-	a, err := New(cfg, nil)
-	if err != nil {
-		return []CheckResult{{Name: "config", Problem: err.Error()}}
-	}
-	defer a.transport.CloseIdleConnections()
-	results := []CheckResult{{Name: "config", Detail: file}}
-	for _, u := range a.upstreams {
-		results = append(results, u.check(ctx))
-	}
-	return append(results, a.checkSession(ctx))
-}
-
-func (u *upstream) check(ctx context.Context) CheckResult {
-	r := CheckResult{Name: u.cfg.Name, Detail: u.cfg.Upstream}
-	found, err := u.probe(ctx)
+// check asks the upstream who it is. problem is what keeps it from serving, warning what its operator may not have meant.
+func (u *upstream) check(ctx context.Context) (found, problem, warning string) {
+	found = u.cfg.Upstream
+	state, err := u.probe(ctx)
 	switch {
-	case found.foreign:
-		r.Problem = fmt.Sprintf("%s answers as a model server; give it kind model, or opaque: true", u.cfg.Upstream)
-	case err != nil && found.server != "" && u.cfg.Server == "":
-		r.Problem = fmt.Sprintf("%s is %s but not ready: %v", u.cfg.Upstream, found.server, err)
+	case state.foreign:
+		return found, fmt.Sprintf("%s answers as a model server; give it kind model, or opaque: true", u.cfg.Upstream), ""
+	case err != nil && state.server != "" && u.cfg.Server == "":
+		return found, fmt.Sprintf("%s is %s but not ready: %v", u.cfg.Upstream, state.server, err), ""
 	case err != nil:
-		r.Problem = fmt.Sprintf("%s is not ready: %v", u.cfg.Upstream, err)
-	case u.cfg.Kind == modelapi.KindModel:
-		r.Detail += u.describe(ctx, found)
-		r.Problem = u.astray(found)
+		return found, fmt.Sprintf("%s is not ready: %v", u.cfg.Upstream, err), ""
+	case u.cfg.Kind != modelapi.KindModel:
+		return found + " takes connections", "", ""
 	}
-	return r
+	found += u.describe(ctx, state)
+	if len(state.models) > 0 && !slices.ContainsFunc(state.models, u.cfg.servesModel) {
+		warning = fmt.Sprintf("models lists none of what it has: %s", strings.Join(state.models, ", "))
+	}
+	return found, u.astray(state), warning
 }
 
 // describe tells what was found, and what the configuration makes of it.
@@ -92,16 +72,4 @@ func (u *upstream) astray(found probed) string {
 		}
 	}
 	return ""
-}
-
-func (a *Agent) checkSession(ctx context.Context) CheckResult {
-	r := CheckResult{Name: "relay", Detail: a.cfg.Relay}
-	s, err := a.connect(ctx, netip.AddrPort{}, tunnel.Interactive)
-	if err != nil {
-		r.Problem = err.Error()
-		return r
-	}
-	r.Detail += " knows this agent, channel binding " + string(s.Binding())
-	_ = s.Close(tunnel.CodeNone, "check") // it was only a look
-	return r
 }

@@ -75,7 +75,7 @@ func TestKeysStayOnTheirSide(t *testing.T) {
 	_ = response.Header.Write(&answer)
 	answer.Write(body)
 	var checked strings.Builder
-	for _, r := range Check(within(t), file) {
+	for _, r := range Check(within(t), file).Stages {
 		fmt.Fprintln(&checked, r)
 	}
 	for where, text := range map[string]string{"answer": answer.String(), "check": checked.String()} {

@@ -24,7 +24,7 @@
 //	join.go      enrolment with a join token
 //	rotate.go    the agent's key changes without anybody noticing
 //	pin.go       the relay's key may change too, if the pinned one says so
-//	check_config.go  what `iap-agent check` tells
+//	check_way.go  what `iap-agent check` tells, stage by stage; check_config.go: of an upstream
 //
 // # The queue
 //

@@ -222,8 +222,8 @@ func TestRelayWithAnotherKeyIsRefused(t *testing.T) {
 	file := r.agentConfig("  - {name: web, kind: http, upstream: \"http://127.0.0.1:9\", opaque: true}\n")
 	r.key = newKey(t) // set up anew, or in between
 	found := false
-	for _, one := range Check(within(t), file) {
-		found = found || one.Name == "relay" && strings.Contains(one.Problem, "another key")
+	for _, one := range Check(within(t), file).Stages {
+		found = found || one.Stage == "session" && one.Verdict == "fail" && one.Code == "relay_untrusted" && strings.Contains(one.Found, "another key")
 	}
 	if !found {
 		t.Error("check did not find the foreign key")

@@ -128,27 +128,33 @@ func TestContradictionsAreGivenUpAndTold(t *testing.T) {
 		told    string
 	}{
 		"an alias for two models": {
-			tunnel.Announcement{Aliases: map[string]string{"default": "phi3", "ok": "phi3"}}, tunnel.Announcement{Aliases: map[string]string{"default": "llama3"}},
+			tunnel.Announcement{Aliases: map[string]string{"default": "phi3", "ok": "phi3"}},
+			tunnel.Announcement{Aliases: map[string]string{"default": "llama3"}},
 			"map[ok:phi3]", `alias "default"`,
 		},
 		"in another spelling": {
-			tunnel.Announcement{Aliases: map[string]string{"default": "phi3"}}, tunnel.Announcement{Aliases: map[string]string{"Default:latest": "llama3"}},
+			tunnel.Announcement{Aliases: map[string]string{"default": "phi3"}},
+			tunnel.Announcement{Aliases: map[string]string{"Default:latest": "llama3"}},
 			"map[]", "until they agree",
 		},
 		"an alias that is the other's model": {
-			tunnel.Announcement{Aliases: map[string]string{"llama3": "phi3"}}, tunnel.Announcement{Models: []string{"Llama3:latest"}},
+			tunnel.Announcement{Aliases: map[string]string{"llama3": "phi3"}},
+			tunnel.Announcement{Models: []string{"Llama3:latest"}},
 			"map[]", "the name means the model",
 		},
 		"models alike in two spellings": {
-			tunnel.Announcement{Aliases: map[string]string{"default": "phi3"}}, tunnel.Announcement{Aliases: map[string]string{"default": "phi3:latest"}},
+			tunnel.Announcement{Aliases: map[string]string{"default": "phi3"}},
+			tunnel.Announcement{Aliases: map[string]string{"default": "phi3:latest"}},
 			"", "",
 		},
 		"another kind of server": {
-			tunnel.Announcement{Server: "ollama"}, tunnel.Announcement{Server: "vllm", Aliases: map[string]string{"x": "y"}},
+			tunnel.Announcement{Server: "ollama"},
+			tunnel.Announcement{Server: "vllm", Aliases: map[string]string{"x": "y"}},
 			"map[]", "never go to b",
 		},
 		"one model whatever it is called": {
-			tunnel.Announcement{Server: "sglang", Models: []string{"phi3"}}, tunnel.Announcement{Server: "sglang", Models: []string{"llama3"}},
+			tunnel.Announcement{Server: "sglang", Models: []string{"phi3"}},
+			tunnel.Announcement{Server: "sglang", Models: []string{"llama3"}},
 			"map[]", "only agents with phi3",
 		},
 	} {

@@ -109,6 +109,15 @@ func (r *Relay) announced(t *tunnel.Session, list []tunnel.Announcement) error {
 	return nil
 }
 
+// mayAnnounce judges what an agent only asks about.
+func (r *Relay) mayAnnounce(t *tunnel.Session, list []tunnel.Announcement) error {
+	id, ok := t.Peer().Token.(*identity)
+	if !ok || id.agent == nil {
+		return &tunnel.Refusal{Code: tunnel.CodeRefused, Message: "only agents announce resources"}
+	}
+	return checkAnnouncement(id.agent, list)
+}
+
 // loaded notes how busy an agent says it is.
 func (r *Relay) loaded(t *tunnel.Session, list []tunnel.Load) {
 	if id, ok := t.Peer().Token.(*identity); ok && id.agent != nil {

@@ -196,9 +196,11 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 }
 
 func TestAddressesThatAreNoUpstreamAreNeverDialled(t *testing.T) {
-	for _, address := range []string{"169.254.169.254:80", "[fe80::1%25lo]:80", "224.0.0.1:80", "0.0.0.0:80", "[::]:80", "[::ffff:169.254.169.254]:80", "[ff02::1]:80",
+	for _, address := range []string{
+		"169.254.169.254:80", "[fe80::1%25lo]:80", "224.0.0.1:80", "0.0.0.0:80", "[::]:80", "[::ffff:169.254.169.254]:80", "[ff02::1]:80",
 		"[64:ff9b::169.254.169.254]:80", "[2002:a9fe:a9fe::1]:80", "[::169.254.169.254]:80", "[fd00:ec2::254]:80", "100.100.100.200:80", "192.0.0.192:80",
-		"168.63.129.16:80", "255.255.255.255:80"} {
+		"168.63.129.16:80", "255.255.255.255:80",
+	} {
 		conn, err := dialUpstream(within(t), "tcp", strings.Replace(address, "%25", "%", 1))
 		if err == nil {
 			conn.Close()

@@ -71,9 +71,9 @@ func TestUsageFitsTheScreenAndItsFiguresStandBelowEachOther(t *testing.T) {
 
 func TestUsageOfNothingSaysSo(t *testing.T) {
 	var out strings.Builder
-	r := admin.UsageReport{From: time.Unix(0, 0), To: time.Unix(3600, 0), By: "model", Who: "corp/alice", Resource: "phi3", Incomplete: true}
+	r := admin.UsageReport{From: time.Unix(0, 0), To: time.Unix(3600, 0), By: "\x1b[2J", Who: "corp/alice", Resource: "phi3", Incomplete: true}
 	printUsage(&out, screen.Styles{}, r, true)
-	if text := out.String(); !strings.HasPrefix(text, "corp/alice, phi3, 1970-01-01 00:00 to 1970-01-01 01:00 UTC\nNothing was used.\n") || !strings.Contains(text, "cannot be read") {
+	if text := out.String(); !strings.HasPrefix(text, "corp/alice, phi3, 1970-01-01 00:00 to 1970-01-01 01:00 UTC\nNothing was used.\n") || !strings.Contains(text, "cannot be read") || strings.Contains(text, "\x1b") {
 		t.Errorf("%s", text)
 	}
 }

@@ -21,6 +21,7 @@ const (
 // of rows, and how it went, if that was asked for.
 func printUsage(w io.Writer, s screen.Styles, r admin.UsageReport, blocks bool) {
 	t := usageTable{w: w, styles: s, blocks: blocks}
+	r.By, r.Per = plaintext.Clean(r.By), plaintext.Clean(r.Per) // the relay's words
 	fmt.Fprintln(w, s.Dim.Render(usageSubject(r)))
 	if r.Total.Requests+r.Total.Denied == 0 {
 		fmt.Fprintln(w, "Nothing was used.")

@@ -3,6 +3,7 @@ package usage
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -13,7 +14,10 @@ import (
 	"iap/internal/state"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	_ = flag.Set("rapid.checks", "40") // the race detector makes each dear; -rapid.checks asks for more
+	goleak.VerifyTestMain(m)
+}
 
 var noon = time.Date(2026, 11, 23, 12, 30, 20, 0, time.UTC)
 

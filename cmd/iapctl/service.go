@@ -102,7 +102,7 @@ func (a *app) serviceOf(noNotify bool, env []string) (*service.Service, service.
 	if errors.Is(err, service.ErrUnsupported) {
 		return nil, spec, &failure{
 			code: "service_unsupported", what: "iapctl knows no service manager for users on this system", cause: err,
-			next: "iapctl connect --detach, run at your login (on Windows by a task of the Task Scheduler: trigger At log on)",
+			next: "iapctl connect --wait, run at your login (on Windows by the Task Scheduler: trigger At log on)",
 		}
 	}
 	if err != nil {

@@ -86,7 +86,7 @@ enrol anew, with a new join token. Of an ID the beginning is enough.`,
 				return err
 			}
 			return c.host.Call(cmd.Context(), func(ctx context.Context, client *admin.Client) error {
-				ids, err := agentIDs(ctx, client, args)
+				ids, err := c.agentIDs(ctx, client, args)
 				if err != nil {
 					return err
 				}
@@ -115,7 +115,7 @@ sessions for a little longer, so that none is refused meanwhile.`,
 		ValidArgsFunction: c.completing(agentWords),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.host.Call(cmd.Context(), func(ctx context.Context, client *admin.Client) error {
-				ids, err := agentIDs(ctx, client, args)
+				ids, err := c.agentIDs(ctx, client, args)
 				if err != nil {
 					return err
 				}
@@ -134,7 +134,7 @@ sessions for a little longer, so that none is refused meanwhile.`,
 
 // agentIDs are the full ids of what was typed. A full one is taken as it is: it
 // needs no right to list, and no database to list from.
-func agentIDs(ctx context.Context, client *admin.Client, typed []string) ([]string, error) {
+func (c *Console) agentIDs(ctx context.Context, client *admin.Client, typed []string) ([]string, error) {
 	const fullID = len("agent-") + 24
 	if !slices.ContainsFunc(typed, func(id string) bool { return len(id) < fullID }) {
 		return typed, nil
@@ -149,7 +149,7 @@ func agentIDs(ctx context.Context, client *admin.Client, typed []string) ([]stri
 	}
 	ids := make([]string, len(typed))
 	for i, id := range typed {
-		if ids[i], err = pick("agent", id, "agents ls", known); err != nil {
+		if ids[i], err = pick("agent", id, c.typed("agents ls"), known); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -90,15 +91,15 @@ func (c *Console) verdict(r record) string {
 	}
 }
 
-// act is what was done.
+// act is what was done, and of what has no action what became of it.
 func (r record) act() string {
 	switch {
 	case r.Action != "":
 		return r.Action
-	case r.Kind == "decision" || r.Kind == "outcome":
-		return "reach" // a stream, before its requests
-	default:
+	case r.Kind == "login":
 		return r.Kind
+	default:
+		return cmp.Or(r.Reason, r.Kind)
 	}
 }
 
@@ -112,7 +113,7 @@ func (r record) about() string {
 	}
 	add(strings.TrimSuffix(r.Resource+"/"+r.Model, "/"))
 	add(r.Detail["target"])
-	if r.Reason != "allowed" {
+	if r.Reason != "allowed" && r.Reason != r.act() {
 		add(r.Reason)
 	}
 	if r.Count > 0 {

@@ -36,7 +36,7 @@ type named struct {
 
 // pick finds the full id of what was typed: an id, the beginning of one, or a
 // name. What could mean two things means nothing: the relay is only ever asked
-// for a full id.
+// for a full id. list is the command that shows what there is.
 func pick(kind, typed, list string, all []named) (string, error) {
 	var found []string
 	for _, one := range all {

@@ -142,11 +142,11 @@ func (c *Console) kill(cmd *cobra.Command, args []string, f killFlags) error {
 			doc.Names = []string{f.principal}
 			doc.Ended, err = client.KillSessions(ctx, admin.KillQuestion{Principal: f.principal, Reason: f.reason})
 		case f.agent != "":
-			if doc.Names, err = agentIDs(ctx, client, []string{f.agent}); err == nil {
+			if doc.Names, err = c.agentIDs(ctx, client, []string{f.agent}); err == nil {
 				doc.Ended, err = client.KillSessions(ctx, admin.KillQuestion{Agent: doc.Names[0], Reason: f.reason})
 			}
 		default:
-			if doc.Names, err = sessionIDs(ctx, client, args); err == nil {
+			if doc.Names, err = c.sessionIDs(ctx, client, args); err == nil {
 				doc.Ended, err = killEach(ctx, client, doc.Names, f.reason)
 			}
 		}
@@ -158,12 +158,14 @@ func (c *Console) kill(cmd *cobra.Command, args []string, f killFlags) error {
 }
 
 func (c *Console) printKilled(w io.Writer, doc endedDocument, f killFlags) {
+	if doc.Sessions == 0 {
+		fmt.Fprintln(w, "Nothing was connected, so nothing is refused either.")
+		return
+	}
 	fmt.Fprintf(w, "%s.\n", endedText(doc.Ended))
 	switch {
-	case doc.Sessions == 0:
-		fmt.Fprintln(w, "Nothing was connected, so nothing is refused either.")
 	case f.agent != "":
-		fmt.Fprintf(w, "The agent may connect again. To keep it out: %s\n", c.typed("agents revoke "+doc.Names[0]))
+		fmt.Fprintf(w, "The agent may connect again. To keep it out: %s\n", c.typed("agents revoke "+short(doc.Names[0])))
 	case f.principal != "":
 		fmt.Fprintf(w, "A new login is needed, and is possible. To keep them out:\n  %s\n", c.typed("principals revoke "+plaintext.Clean(f.principal)))
 	default:
@@ -189,7 +191,7 @@ func killEach(ctx context.Context, client *admin.Client, ids []string, reason st
 
 // sessionIDs are the full ids of what was typed. Who typed a full one needs no
 // right to list.
-func sessionIDs(ctx context.Context, client *admin.Client, typed []string) ([]string, error) {
+func (c *Console) sessionIDs(ctx context.Context, client *admin.Client, typed []string) ([]string, error) {
 	const fullID = 32
 	var all []named
 	ids := make([]string, len(typed))
@@ -207,7 +209,7 @@ func sessionIDs(ctx context.Context, client *admin.Client, typed []string) ([]st
 			}
 		}
 		var err error
-		if ids[i], err = pick("session", id, "sessions ls", all); err != nil {
+		if ids[i], err = pick("session", id, c.typed("sessions ls"), all); err != nil {
 			return nil, err
 		}
 	}
@@ -225,6 +227,9 @@ func sessionWords(ctx context.Context, client *admin.Client) ([]string, error) {
 
 // endedText says how much was ended, of what there was any.
 func endedText(e admin.Ended) string {
+	if e == (admin.Ended{}) {
+		return "nothing was connected"
+	}
 	text := screen.Count(e.Sessions, "session")
 	if e.Streams > 0 {
 		text += ", " + screen.Count(e.Streams, "stream")

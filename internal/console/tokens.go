@@ -104,7 +104,7 @@ with it stays: see agents revoke. Of an ID the beginning is enough.`,
 				for _, t := range all {
 					known = append(known, named{id: t.ID})
 				}
-				id, err := pick("token", args[0], "agents token ls", known)
+				id, err := pick("token", args[0], c.typed("agents token ls"), known)
 				if err != nil {
 					return err
 				}

@@ -2,12 +2,14 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 
 	"iap/auth"
 	"iap/internal/admin"
+	"iap/internal/state"
 	"iap/tunnel"
 )
 
@@ -61,6 +63,34 @@ func (r *Relay) killLogins(ctx context.Context, targets []*session) (admin.Ended
 		failures = append(failures, r.endKeysOf(ctx, login), r.storeRefusal(ctx, s))
 	}
 	return ended, stateFailed(errors.Join(failures...))
+}
+
+// refuseLoginsOf refuses every login that a principal has made here: who is
+// restored begins with a new one, and what was stolen stays worthless.
+func (r *Relay) refuseLoginsOf(ctx context.Context, principal string) error {
+	var keys []string
+	for item, err := range state.All(ctx, r.store, keyKey) {
+		var k keyRecord
+		if err == nil {
+			err = json.Unmarshal(item.Value, &k)
+		}
+		if err != nil {
+			return fmt.Errorf("read logins: %w", err)
+		}
+		if k.Issuer+"/"+k.Subject == principal && !k.Killed {
+			keys = append(keys, item.Key)
+		}
+	}
+	for _, key := range keys {
+		_, err := update(ctx, r.store, key, func(k *keyRecord) error {
+			k.Killed = true
+			return nil
+		})
+		if err != nil && !errors.Is(err, state.ErrNotFound) { // it may have been forgotten meanwhile
+			return fmt.Errorf("refuse login: %w", err)
+		}
+	}
+	return nil
 }
 
 // stillRunning counts the sessions that have not ended yet, and their streams.

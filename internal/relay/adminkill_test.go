@@ -51,3 +51,21 @@ func TestAKilledAgentSessionEndsAndTheAgentMayComeBack(t *testing.T) {
 }
 
 func ignoreStreams(context.Context, *tunnel.Stream, tunnel.Header) {}
+
+func TestARestoredPrincipalNeedsANewLogin(t *testing.T) {
+	s := newSystem(t, allowAll)
+	stolen := s.user(nil)
+	stolen.open(tunnel.Interactive)
+	bob := s.user(map[string]any{"sub": "bob"})
+	bob.open(tunnel.Interactive)
+	must(t, errorOf(s.admin.RevokePrincipal(within(t), "corp/alice", "laptop stolen")))
+	must(t, s.admin.RestorePrincipal(within(t), "corp/alice", "new laptop"))
+	if _, err := stolen.present(tunnel.Interactive, stolen.token()); tunnel.CodeOf(err) != tunnel.CodeRevoked {
+		t.Errorf("the login from before the revocation: %v", err)
+	}
+	s.user(nil).open(tunnel.Interactive)
+	if err := s.admin.RestorePrincipal(within(t), "corp/bob", ""); refusalOf(err) != "unknown_principal" {
+		t.Errorf("restored from nothing: %v", err)
+	}
+	bob.open(tunnel.Bulk)
+}

@@ -183,6 +183,11 @@ func (a *adminAPI) RestorePrincipal(ctx context.Context, q admin.PrincipalAct) (
 	if !a.relay.isPrincipal(q.ID) {
 		return admin.Done{}, notAPrincipal(q.ID)
 	}
+	if a.relay.refused.has(keyPrincipal + q.ID) { // nobody's login ends by being restored from nothing
+		if err := a.relay.refuseLoginsOf(ctx, q.ID); err != nil {
+			return admin.Done{}, stateUnavailable(err)
+		}
+	}
 	err := a.relay.restorePrincipal(ctx, q.ID)
 	if errors.Is(err, state.ErrNotFound) {
 		return admin.Done{}, &admin.Error{Status: http.StatusNotFound, Code: "unknown_principal", Message: fmt.Sprintf("%q is not revoked", q.ID), Hint: "iapctl principals ls --state revoked"}

@@ -29,6 +29,9 @@ type identity struct {
 	facts sync.Once // guards the next two
 	// subject is what the policy is told of the principal, as JSON, and subjectID its hash.
 	subject, subjectID string
+
+	counting sync.Once // guards the next
+	counted  []string  // groups that usage counts under, of one who has very many
 }
 
 // newIdentity is token's principal as the policy sees it.

@@ -59,7 +59,7 @@ func (r *Relay) countRequest(e *guard.Event) {
 		Outcome: usage.Denied, TokensIn: e.TokensIn, TokensOut: e.TokensOut, TTFT: e.TTFT, Duration: e.Duration,
 	}
 	if who, ok := e.Caller.Value.(principalSource); ok {
-		entry.Groups = who.identity().policy.Groups
+		entry.Groups = r.countedGroups(who.identity())
 	}
 	if denied {
 		entry.Resource, entry.Model = r.deniedResource(e.Resource.Name), usage.Refused
@@ -67,6 +67,28 @@ func (r *Relay) countRequest(e *guard.Event) {
 		entry.Outcome = outcomeOf(e.Ended, e.Status)
 	}
 	r.usage.Add(entry)
+}
+
+// countedGroups are the principal's groups. Of very many those come first that
+// grants name: usage keeps no more than some.
+func (r *Relay) countedGroups(id *identity) []string {
+	if len(id.policy.Groups) <= usage.MaxGroups {
+		return id.policy.Groups
+	}
+	id.counting.Do(func() {
+		var rest []string
+		grants := r.policy.Grants().List
+		for _, group := range id.policy.Groups {
+			one := policy.Selector{Kind: policy.SelectGroup, Issuer: id.policy.Issuer, Name: group}
+			if slices.ContainsFunc(grants, func(g policy.Grant) bool { return slices.Contains(g.To, one) }) {
+				id.counted = append(id.counted, group)
+			} else {
+				rest = append(rest, group)
+			}
+		}
+		id.counted = append(id.counted, rest...)
+	})
+	return id.counted
 }
 
 // countedModel is the model's name, if it is one that the server has: by what its
@@ -105,7 +127,7 @@ func (rec *streamRecord) count(ended string) {
 		return
 	}
 	rec.relay.usage.Add(usage.Entry{
-		Principal: rec.who.id(), Groups: rec.who.policy.Groups, Resource: rec.line.Resource, Action: policy.ActionConnect, Grant: rec.line.Grant,
+		Principal: rec.who.id(), Groups: rec.relay.countedGroups(rec.who), Resource: rec.line.Resource, Action: policy.ActionConnect, Grant: rec.line.Grant,
 		Outcome: outcomeOf(ended, 0), Duration: rec.relay.now().Sub(rec.start),
 	})
 }
@@ -113,7 +135,7 @@ func (rec *streamRecord) count(ended string) {
 // countDenied adds a stream that was denied.
 func (rec *streamRecord) countDenied() {
 	rec.relay.usage.Add(usage.Entry{
-		Principal: rec.who.id(), Groups: rec.who.policy.Groups, Resource: rec.relay.deniedResource(rec.line.Resource), Model: usage.Refused,
+		Principal: rec.who.id(), Groups: rec.relay.countedGroups(rec.who), Resource: rec.relay.deniedResource(rec.line.Resource), Model: usage.Refused,
 		Action: policy.ActionConnect, Grant: rec.line.Grant, Outcome: usage.Denied,
 	})
 }

@@ -240,3 +240,16 @@ func TestTCPStreamsCountAsRequests(t *testing.T) {
 		t.Errorf("%s, %+v", got, report.Total)
 	}
 }
+
+func TestOfVeryManyGroupsThoseCountThatGrantsName(t *testing.T) {
+	s := newSystem(t, usageGrants)
+	id := &identity{}
+	id.policy.Issuer = "corp"
+	for i := range 100 {
+		id.policy.Groups = append(id.policy.Groups, fmt.Sprint("other-", i))
+	}
+	id.policy.Groups = append(id.policy.Groups, "ml-eng")
+	if got := s.relay.countedGroups(id); len(got) != 101 || got[0] != "ml-eng" || got[1] != "other-0" {
+		t.Errorf("%v", got)
+	}
+}

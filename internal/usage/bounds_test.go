@@ -130,7 +130,7 @@ func TestNamesAreShortValidAndOnOneLine(t *testing.T) {
 	if r := ask(t, b, Query{By: ByResource}); len(r.Rows) != 2 || len(r.Rows[1].Name) > maxName+2 && len(r.Rows[0].Name) > maxName+2 {
 		t.Errorf("%+v", r.Rows)
 	}
-	if r := ask(t, b, Query{By: ByGroup}); len(r.Rows) != maxGroups+1 {
+	if r := ask(t, b, Query{By: ByGroup}); len(r.Rows) != MaxGroups+1 {
 		t.Errorf("%d groups", len(r.Rows))
 	}
 }

@@ -130,7 +130,7 @@ func decode(data []byte, visit func(series, *Counts)) (last string, err error) {
 	}
 	sets := make([]string, r.count())
 	for i := range sets {
-		groups := make([]string, min(r.count(), maxGroups))
+		groups := make([]string, min(r.count(), MaxGroups))
 		for g := range groups {
 			groups[g] = r.of(names)
 		}

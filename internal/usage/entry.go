@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -13,9 +14,11 @@ const (
 	None    = "(none)"    // no model, no group, no grant
 )
 
+// MaxGroups is how many groups of one principal its requests count under: the first ones.
+const MaxGroups = 32
+
 const (
-	maxName   = 512 // bytes of a name, more than any principal has; longer ones are cut
-	maxGroups = 32  // groups of one principal that its requests count under
+	maxName = 512 // bytes of a name, more than any principal has; longer ones are cut
 
 	maxTokens   = 1 << 32   // of one request: a model server may say anything
 	maxDuration = 366 * day // likewise, if a clock jumps
@@ -36,7 +39,7 @@ const (
 type Entry struct {
 	Time      time.Time // zero, to come, or more than a few minutes ago: now
 	Principal string    // issuer/subject
-	Groups    []string  // without the issuer; read, not kept
+	Groups    []string  // without the issuer, MaxGroups at most; read, not kept
 	Resource  string
 	Model     string
 	Action    string
@@ -123,14 +126,12 @@ func name(text string) string {
 	return strings.ToValidUTF8(text, "?")
 }
 
-// joinGroups makes one text of the groups that count.
+// joinGroups makes one text of the groups that count, the same in whichever order a token has them.
 func joinGroups(groups []string) string {
-	var text strings.Builder
-	for i, group := range groups[:min(len(groups), maxGroups)] {
-		if i > 0 {
-			text.WriteString(groupBreak)
-		}
-		text.WriteString(name(group))
+	names := make([]string, min(len(groups), MaxGroups))
+	for i := range names {
+		names[i] = name(groups[i])
 	}
-	return text.String()
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), groupBreak)
 }

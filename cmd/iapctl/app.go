@@ -123,7 +123,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.loginCommand(), a.logoutCommand(), a.whoamiCommand(), a.authCommand(), a.profileCommand(),
 		a.resourcesCommand(), a.connectCommand(), a.disconnectCommand(), a.envCommand(), a.configureCommand(), a.chatCommand(),
-		a.statusCommand(), a.serviceCommand(), a.doctorCommand(), a.budgetsCommand(), a.console().Usage(true), a.keysCommand(), a.policyCommand(),
+		a.statusCommand(), a.serviceCommand(), a.doctorCommand(), a.diagCommand(), a.budgetsCommand(), a.console().Usage(true), a.keysCommand(), a.policyCommand(),
 		a.console().Sessions(), a.console().Principals(), a.console().Agents(), a.console().Audit(), a.console().Relay(), a.completionCommand(root), a.versionCommand(),
 	)
 	root.SetHelpFunc(helpFunc(root.HelpFunc()))

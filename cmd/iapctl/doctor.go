@@ -50,19 +50,25 @@ The exit status is that of the stage that failed.`,
 }
 
 func (a *app) doctor(ctx context.Context, resource string) error {
-	c := &checkup{app: a, resource: resource, doc: doctorDocument{Schema: schemaName, Resource: resource}}
-	err := c.run(ctx)
+	c, err := a.examine(ctx, resource)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	c.report.Complete(doctorStages)
-	c.doc.Stages = c.inProfile()
-	c.doc.OK = err == nil
 	if done, jsonErr := a.json(c.doc); done {
 		return firstError(jsonErr, err)
 	}
 	a.printCheckup(c.report)
 	return err
+}
+
+// examine runs the doctor.
+func (a *app) examine(ctx context.Context, resource string) (*checkup, error) {
+	c := &checkup{app: a, resource: resource, doc: doctorDocument{Schema: schemaName, Resource: resource}}
+	err := c.run(ctx)
+	c.report.Complete(doctorStages)
+	c.doc.Stages = c.inProfile()
+	c.doc.OK = err == nil
+	return c, err
 }
 
 // checkup is one run of the doctor.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"iap/internal/notify"
 )
 
 const (
@@ -92,9 +90,9 @@ func (a *app) tellWaiting(ctx context.Context, o connectOptions, f *failure) {
 		e.Event, e.Message = eventLoginNeeded, capital(strings.TrimSuffix(f.what, "."))+". It goes on by itself after a login."
 	}
 	a.tell(e)
-	if e.Event == eventLoginNeeded && !o.noNotify && a.env("IAP_NO_NOTIFY") == "" {
-		err := notify.Desktop{Env: a.env}.Show(ctx, "iapctl: A login is needed", "Nothing is served before it. Type: "+a.inProfile("iapctl login"))
-		a.logger().Debug("notify", "err", err)
+	if desktop := a.desktop(o); desktop != nil && e.Event == eventLoginNeeded {
+		err := desktop.Show(ctx, "iapctl: A login is needed", "Nothing is served before it. Type: "+a.inProfile("iapctl login"))
+		a.logger().Debug("notify", "err", err) // a desktop that is not there is no failure
 	}
 }
 

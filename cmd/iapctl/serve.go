@@ -11,7 +11,6 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/connect"
-	"iap/internal/notify"
 	"iap/internal/profile"
 	"iap/tunnel"
 )
@@ -169,9 +168,7 @@ func (a *app) runServed(ctx context.Context, p *profile.Profile, o connectOption
 			watch.claims = append(watch.claims, s.claim)
 		}
 	}
-	if !o.noNotify && a.env("IAP_NO_NOTIFY") == "" {
-		watch.desktop = &notify.Desktop{Env: a.env}
-	}
+	watch.desktop = a.desktop(o)
 	if a.asksPeople() && !o.background && len(o.command) == 0 { // a command's terminal is its own
 		watch.steps = make(chan admin.StepUpNotice, 1)
 	}

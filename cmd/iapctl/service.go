@@ -200,7 +200,7 @@ func (a *app) installService(ctx context.Context, force, noNotify bool) error {
 		return err
 	}
 	if err := s.Install(ctx, force); err != nil {
-		return a.serviceFailure(err)
+		return serviceFailure("the service's file is written, but the system's manager did not start it", err)
 	}
 	doc, err := a.serviceState(ctx, s, spec)
 	if err != nil {
@@ -228,7 +228,7 @@ func (a *app) uninstallService(ctx context.Context, force bool) error {
 	}
 	existed, err := s.Uninstall(ctx, force)
 	if err != nil {
-		return a.serviceFailure(err)
+		return serviceFailure("the service's file is removed, but the system's manager did not stop it", err)
 	}
 	if !existed {
 		a.say("%s is not installed.", spec.Name)
@@ -256,7 +256,7 @@ func (a *app) switchService(ctx context.Context, verb string, do func(*service.S
 		return &failure{code: "service_missing", what: spec.Name + " is not installed", next: "iapctl service install"}
 	}
 	if err := do(s, ctx); err != nil {
-		return a.serviceFailure(err)
+		return serviceFailure("the system's manager did not do it", err)
 	}
 	return a.done("service "+verb, spec.Name+": "+verb+" done.", spec.Name)
 }
@@ -336,7 +336,8 @@ func (a *app) printServiceState(doc serviceDocument) {
 	a.say("\nWhat it serves, and whether it waits for a login: %s", a.inProfile("iapctl status"))
 }
 
-func (a *app) serviceFailure(err error) error {
+// serviceFailure finds the words for what went wrong; what says how far it went if the manager is to blame.
+func serviceFailure(what string, err error) error {
 	var edited *service.EditedError
 	var manager *service.ManagerError
 	switch {
@@ -347,8 +348,8 @@ func (a *app) serviceFailure(err error) error {
 		}
 	case errors.As(err, &manager):
 		return &failure{
-			code: "service_manager", what: "the system's service manager did not do it: " + clean(firstOf(manager.Output, manager.Err.Error())), cause: err,
-			next: clean(manager.Command) + " (by hand, to see more)",
+			code: "service_manager", what: what + ": " + clean(firstOf(manager.Output, manager.Err.Error())), cause: err,
+			next: clean(manager.Command) + "; without a manager: iapctl connect --detach",
 		}
 	}
 	return err

@@ -97,6 +97,14 @@ func (w *watch) down(class tunnel.Class, err error, _ time.Duration) {
 	}
 }
 
+// desktop is where a person is told of logins that are needed, or nil if they do not want that.
+func (a *app) desktop(o connectOptions) *notify.Desktop {
+	if o.noNotify || a.env("IAP_NO_NOTIFY") != "" {
+		return nil
+	}
+	return &notify.Desktop{Env: a.env}
+}
+
 // needLogin says to other processes of the profile, such as status, whether this one waits for a login. mu is held.
 func (w *watch) needLogin(needed bool) {
 	w.login = needed

@@ -109,6 +109,34 @@ func TestInstallStartsAndUninstallLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestUninstallWithoutAManagerLeavesNoLink(t *testing.T) {
+	s, sys := newTest(t, "linux", spec())
+	if err := s.Install(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	path, _ := s.File()
+	wants := filepath.Join(filepath.Dir(path), "default.target.wants")
+	if err := os.Mkdir(wants, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{"iapctl-work.service": path, "other.service": "/lib/other.service"} {
+		if err := os.Symlink(target, filepath.Join(wants, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sys.fails = &ManagerError{Command: "systemctl", Err: errors.New("no bus")}
+	var failed *ManagerError
+	if existed, err := s.Uninstall(t.Context(), false); !existed || !errors.As(err, &failed) {
+		t.Errorf("%v, %v", existed, err)
+	}
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("the file is left: %v", err)
+	}
+	if left, err := os.ReadDir(wants); err != nil || len(left) != 1 || left[0].Name() != "other.service" {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
 func TestFileThatSomebodyChangedIsLeftAlone(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, path, text string){
 		"a line more":    func(t *testing.T, path, text string) { write(t, path, text+"# mine\n") },

@@ -107,8 +107,17 @@ func (m systemd) unload(ctx context.Context, _ Spec) error {
 	return err
 }
 
+// forget also takes the link away that enabling made, should the manager not have been there to do it.
 func (m systemd) forget(ctx context.Context) error {
-	_, err := m.ctl(ctx, "daemon-reload")
+	path, err := m.file()
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(filepath.Dir(path), "default.target.wants", m.unit())
+	if target, err := os.Readlink(link); err == nil && target == path {
+		_ = os.Remove(link) // it leads nowhere now: one that stays does no harm
+	}
+	_, err = m.ctl(ctx, "daemon-reload")
 	return err
 }
 

@@ -97,13 +97,17 @@ func (r *Relay) refuseLoginsOf(ctx context.Context, principal string) error {
 func stillRunning(all []*session) admin.Ended {
 	var ended admin.Ended
 	for _, s := range all {
-		if s.ctx.Err() == nil {
+		if live(s) {
 			ended.Sessions++
 			ended.Streams += s.tunnel.NumStreams()
 		}
 	}
 	return ended
 }
+
+// live reports whether a session has not been ended: one that was may take a
+// moment to close, in which its requests say why.
+func live(s *session) bool { return s.ctx.Err() == nil }
 
 func ofAgent(id string) func(*session) bool {
 	return func(s *session) bool { return s.identity().agent != nil && s.identity().agent.ID == id }

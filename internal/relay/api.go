@@ -175,7 +175,7 @@ func (r *Relay) status(keep func(*session) bool) admin.Status {
 		st.Audit = err.Error()
 	}
 	ids := map[string]bool{}
-	for _, s := range r.sessions.all(func(*session) bool { return true }) {
+	for _, s := range r.sessions.all(live) {
 		if a := s.identity().agent; a != nil {
 			ids[a.ID] = true
 		}

@@ -33,7 +33,7 @@ func (a *adminAPI) Sessions(_ context.Context, q admin.SessionQuestion) (admin.S
 		return admin.SessionList{}, err
 	}
 	list := admin.SessionList{Sessions: []admin.SessionInfo{}}
-	for _, s := range a.relay.sessions.all(func(*session) bool { return true }) {
+	for _, s := range a.relay.sessions.all(live) {
 		if q.Cursor != "" && placeOf(s) <= q.Cursor || !wanted(s, q) {
 			continue
 		}
@@ -113,7 +113,7 @@ func (r *Relay) knownPrincipals(ctx context.Context) map[string]*admin.Principal
 		}
 		return all[id]
 	}
-	for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil }) {
+	for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil && live(s) }) {
 		id := s.identity()
 		p := of(id.id())
 		p.Sessions++

@@ -20,7 +20,7 @@ func usageSample() admin.UsageReport {
 			{Name: "ci/repo:org/project:ref:refs/heads/main", UsageSum: admin.UsageSum{Requests: 300, Cancelled: 40, TokensIn: 100_000, TokensOut: 300_000, TTFTP50MS: 200, TTFTP95MS: 61_000}},
 			{Name: "corp/\x1b[31mmallory", UsageSum: admin.UsageSum{Denied: 17}},
 		},
-		Others: &admin.UsageSum{Requests: 45, Errors: 3}, OtherRows: 2,
+		Others: &admin.UsageSum{Requests: 45, Errors: 3, TokensOut: 90_000_000}, OtherRows: 2,
 	}
 	for i := range 7 {
 		r.Points = append(r.Points, admin.UsagePoint{Start: from.Truncate(24 * time.Hour).Add(time.Duration(i+1) * 24 * time.Hour), UsageSum: admin.UsageSum{Requests: int64(i), TokensOut: int64(i * 1000)}})
@@ -34,7 +34,7 @@ corp/alice         ######   12k  4.0M   12M  170ms  2.4s       0     0     0
 ci/repo:org/project:ref:refs/heads/main
                    #        300  100k  300k  200ms  1.0m       0     0    40
 corp/\ufffd[31mmallory             0     0     0      -     -      17     0     0
-2 others                     45     0     0      -     -       0     3     0
+2 others                     45     0   90M      -     -       0     3     0
 total                       12k  4.1M   12M  180ms  2.4s      17     3    40
 
  .:=+*#

@@ -31,10 +31,11 @@ func printUsage(w io.Writer, s screen.Styles, r admin.UsageReport, blocks bool) 
 	for _, row := range r.Rows {
 		t.add(plaintext.Clean(row.Name), row.UsageSum)
 	}
+	t.barred = len(t.sums)
 	if r.Others != nil {
 		t.add(screen.Count(r.OtherRows, "other"), *r.Others)
 	}
-	t.print(strings.ToUpper(r.By), &r.Total)
+	t.print(strings.ToUpper(r.By), &r.Total, true)
 	if len(r.Points) > 0 {
 		fmt.Fprintln(w)
 		printPoints(w, s, r, blocks)
@@ -78,13 +79,14 @@ type usageTable struct {
 	blocks bool
 	names  []string
 	sums   []admin.UsageSum
+	barred int // the first rows, which bars compare: what many used together is none of them
 }
 
 func (t *usageTable) add(name string, sum admin.UsageSum) {
 	t.names, t.sums = append(t.names, name), append(t.sums, sum)
 }
 
-// weight is what a bar shows: tokens, and of what has none requests.
+// usageWeight is what a bar shows: tokens, and of what has none requests.
 func usageWeight(sum, total *admin.UsageSum) int64 {
 	if total.TokensIn+total.TokensOut > 0 {
 		return sum.TokensIn + sum.TokensOut
@@ -92,32 +94,16 @@ func usageWeight(sum, total *admin.UsageSum) int64 {
 	return sum.Requests + sum.Denied
 }
 
-// print shows the rows with the total below them. A name that is too long to stand
+// print shows the rows, and the total below them. A name that is too long to stand
 // beside its figures has a line of its own.
-func (t *usageTable) print(heading string, total *admin.UsageSum) {
-	names, sums := t.names, t.sums
-	if total != nil {
-		names, sums = append(names, "total"), append(sums, *total)
-	} else {
-		total = &admin.UsageSum{}
-		for i := range sums {
-			total.TokensIn += sums[i].TokensIn
-			total.TokensOut += sums[i].TokensOut
-		}
+func (t *usageTable) print(heading string, total *admin.UsageSum, withTotal bool) {
+	figures := t.figures(total)
+	names := t.names
+	if withTotal {
+		names = append(names, "total")
+		figures = append(figures, strings.Repeat(" ", usageBar+2)+usageFigures(*total))
 	}
-	var most int64
-	for i := range t.sums {
-		most = max(most, usageWeight(&t.sums[i], total))
-	}
-	figures := make([]string, len(sums))
-	for i := range sums {
-		bar := ""
-		if i < len(t.sums) {
-			bar = screen.Meter(usageWeight(&sums[i], total), most, usageBar, t.blocks)
-		}
-		figures[i] = t.styles.Good.Render(screen.Pad(bar, usageBar)) + "  " + usageFigures(sums[i])
-	}
-	head := screen.Pad("", usageBar) + "  " + usageHeading
+	head := strings.Repeat(" ", usageBar+2) + usageHeading
 	room := screen.Width - screen.Columns(head) - 2
 	width := screen.Columns(heading)
 	for _, name := range names {
@@ -131,12 +117,33 @@ func (t *usageTable) print(heading string, total *admin.UsageSum) {
 			fmt.Fprintln(t.w, name)
 			name = strings.Repeat(" ", usageIndent)
 		}
-		line := strings.TrimRight(screen.Pad(name, width+2)+figures[i], " ")
+		line := screen.Pad(name, width+2) + figures[i]
 		if i == len(t.sums) {
 			line = t.styles.Bold.Render(line)
 		}
 		fmt.Fprintln(t.w, line)
 	}
+}
+
+// figures are the rows behind their names.
+func (t *usageTable) figures(total *admin.UsageSum) []string {
+	var most int64
+	for i := range t.barred {
+		most = max(most, usageWeight(&t.sums[i], total))
+	}
+	all := make([]string, len(t.sums), len(t.sums)+1)
+	for i, sum := range t.sums {
+		bar := ""
+		if i < t.barred {
+			bar = screen.Meter(usageWeight(&sum, total), most, usageBar, t.blocks)
+		}
+		rest := strings.Repeat(" ", usageBar-screen.Columns(bar)+2)
+		if bar != "" {
+			bar = t.styles.Good.Render(bar)
+		}
+		all[i] = bar + rest + usageFigures(sum)
+	}
+	return all
 }
 
 // usageHeading stands above usageFigures: P50 and P95 are times to the first token.
@@ -159,10 +166,11 @@ func printPoints(w io.Writer, s screen.Styles, r admin.UsageReport, blocks bool)
 	for _, p := range r.Points {
 		t.add(p.Start.UTC().Format(layout), p.UsageSum)
 	}
+	t.barred = len(t.sums)
 	if values, each := sparkValues(r, width); len(values) > 1 {
 		fmt.Fprintf(w, "%s\n%s\n\n", s.Good.Render(strings.TrimRight(screen.Spark(values, blocks), " ")), s.Dim.Render("a column is "+screen.Count(each, r.Per)))
 	}
-	t.print(strings.ToUpper(r.Per), nil)
+	t.print(strings.ToUpper(r.Per), &r.Total, false)
 }
 
 func usageWidth(per string) (time.Duration, string) {

@@ -6,6 +6,13 @@ import (
 	"log/slog"
 )
 
+// CheckIssuers reports whether the configurations hold, each by itself and beside the
+// others. It asks nobody.
+func CheckIssuers(all []IssuerConfig) error {
+	_, err := compileIssuers(all)
+	return err
+}
+
 // CheckIssuer reports whether tokens of the issuer could be verified now: its
 // configuration holds, its discovery document is its own and has keys. For
 // commands that check a set-up; the Verifier does not need it.

@@ -42,10 +42,13 @@ func newLine(cfg Config, class tunnel.Class, changing func()) *line {
 
 // run keeps a session until only a new login can help, then waits for one.
 func (l *line) run(ctx context.Context) {
-	for ctx.Err() == nil {
+	for times := 0; ctx.Err() == nil; times++ {
 		err := l.keep(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if l.letIn() {
+			times = 0
 		}
 		refused := l.tried()
 		if l.cfg.LoginID != nil && l.cfg.LoginID() != refused {
@@ -54,8 +57,15 @@ func (l *line) run(ctx context.Context) {
 		l.cfg.Logger.Debug("no session until the next login", "class", l.class, "err", err)
 		l.set(nil, nil, err)
 		l.down(err, 0)
-		l.waitForLogin(ctx, refused)
+		l.waitForLogin(ctx, refused, times)
 	}
+}
+
+// letIn reports whether there was a session since the last refusal.
+func (l *line) letIn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.live != nil
 }
 
 // keep returns only for a reason that trying again cannot mend, or at the end of ctx. Sessions that still drain are cut then:

@@ -10,16 +10,18 @@ import (
 const (
 	// loginPoll is how often it is looked whether somebody has logged in or out; one small file each time.
 	loginPoll = 2 * time.Second
-	// loginRetry is how often it tries again where it cannot look: tokens of CI systems come from a file or a command.
+	// loginRetry is the longest pause before it tries again where it cannot look: tokens of CI systems come from a file or a
+	// command. It begins with loginPoll and doubles, so that a file that is replaced late is taken soon and a job that was
+	// forgotten asks rarely.
 	loginRetry = time.Minute
 )
 
 // waitForLogin returns when the stored login is another than the refused one, or at the end of ctx. Where
-// logins cannot be told apart it returns after a while.
-func (l *line) waitForLogin(ctx context.Context, refused string) {
+// logins cannot be told apart it returns after a while, a longer one after each refusal in a row.
+func (l *line) waitForLogin(ctx context.Context, refused string, times int) {
 	every := loginPoll
 	if l.cfg.LoginID == nil {
-		every = loginRetry
+		every = min(loginPoll<<min(times, 10), loginRetry)
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()

@@ -34,7 +34,27 @@ func Check(ctx context.Context, file string) []CheckResult {
 	for _, issuer := range cfg.Issuers {
 		results = append(results, checkIssuer(ctx, issuer))
 	}
+	if len(cfg.Issuers) > 1 {
+		results = append(results, checkIssuers(cfg))
+	}
 	return results
+}
+
+// checkIssuers looks at what must hold among the issuers: doors and programs kept apart.
+func checkIssuers(cfg *Config) CheckResult {
+	r := CheckResult{Name: "issuers", Detail: "apart from each other"}
+	var all []auth.IssuerConfig
+	for _, issuer := range cfg.Issuers {
+		one, err := issuer.verifierConfig()
+		if err != nil {
+			return CheckResult{Name: "issuers", Problem: err.Error()}
+		}
+		all = append(all, one)
+	}
+	if err := auth.CheckIssuers(all); err != nil {
+		r.Detail, r.Problem = "", err.Error()
+	}
+	return r
 }
 
 func checkCertificate(cfg *Config) CheckResult {

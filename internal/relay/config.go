@@ -305,6 +305,11 @@ func (i IssuerConfig) verifierConfig() (auth.IssuerConfig, error) {
 		MFA: i.MFA, MFARequireClaim: i.MFARequireClaim, MFAValues: i.MFAValues,
 		KeysURL: i.KeysURL, KeysFile: i.KeysFile, Workload: i.Workload, MaxTokenAge: time.Duration(i.MaxTokenAge),
 	}
+	if i.KeysFile != "" {
+		if _, err := os.Stat(i.KeysFile); err != nil { // later it may be away for a while
+			return c, fmt.Errorf("issuer %s: keys_file: %w", i.Name, err)
+		}
+	}
 	if i.CAFile == "" {
 		return c, nil
 	}

@@ -163,6 +163,12 @@ func TestCheckFindsWhatAStartWouldRefuse(t *testing.T) {
 		"same alias twice": func(_, text string) string {
 			return text + strings.ReplaceAll(strings.Replace(second, "%s", "corp", 1), "%s", "")
 		},
+		"programs with people's audience": func(_, text string) string {
+			return strings.TrimRight(text, "\n") + "\n  - {name: robots, url: \"" + provider.Issuer() + "\", workload: true, audiences: [iapctl], authorized_parties: [nightly]}\n"
+		},
+		"no keys file": func(_, text string) string {
+			return strings.Replace(text, "client_id:", "keys_file: missing.jwks\n    client_id:", 1)
+		},
 		"state of no kind": func(_, text string) string { return text + "state: mysql://x\n" },
 		"bad algorithm": func(_, text string) string {
 			return strings.Replace(text, "client_id:", "algorithms: [none]\n    client_id:", 1)

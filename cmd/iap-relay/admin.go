@@ -40,7 +40,7 @@ policy names under admins: has the same commands in iapctl.`,
 	c.PersistentFlags().StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
 	con := o.console()
 	c.AddCommand(
-		con.Sessions(), con.Principals(), con.Agents(), con.Keys(), con.Budgets(), con.Usage(false), con.Audit(), con.Relay(), con.Status(),
+		con.Sessions(), con.Principals(), con.Agents(), con.Resources(), con.Keys(), con.Budgets(), con.Usage(false), con.Audit(), con.Relay(), con.Status(),
 		group("policy COMMAND", "Show, explain and reload the policy", "See by which policy the relay decides, and have it read its files again.", con.PolicyShow(), con.Explain(false), con.PolicyReload()),
 	)
 	return c

@@ -9,21 +9,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/admin"
+	"iap/internal/console"
 )
 
 const shownModels = 4 // -o json has them all
 
 func (a *app) resourcesCommand() *cobra.Command {
-	return &cobra.Command{
+	all := false
+	c := &cobra.Command{
 		Use:   "resources",
 		Short: "List what you may reach",
-		Long: `List the resources that the policy lets you reach, whether an agent serves
-them right now, and which models they offer you.`,
+		Long: `List the resources that the policy lets you reach, how they are and how busy,
+and which models they offer you. A resource is degraded while some of its
+agents are away or unfit and others serve it, down while none is fit.`,
 		Example: `  iapctl resources
-  iapctl resources -o json`,
+  iapctl resources -o json
+  iapctl resources --all`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.resources(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if all {
+				return a.console().AllResources(cmd.Context(), a.out)
+			}
+			return a.resources(cmd.Context())
+		},
 	}
+	c.Flags().BoolVar(&all, "all", false, "every resource with each of its agents, for administrators")
+	return c
 }
 
 func (a *app) resources(ctx context.Context) error {
@@ -55,14 +66,27 @@ func (a *app) resources(ctx context.Context) error {
 			rows = append(rows, []string{clean(r.Name), kindText(r), a.ui.out.dim.Render("locked"), clean(r.Message) + "\n" + a.inProfile(stepUpLogin(r.StepUp).command())})
 			continue
 		}
-		state := a.ui.out.bad.Render("offline")
-		if r.Online {
-			state = a.ui.out.good.Render("online")
-		}
-		rows = append(rows, []string{clean(r.Name), kindText(r), state, offers(r)})
+		rows = append(rows, []string{clean(r.Name), kindText(r), a.stateText(r), offers(r)})
 	}
 	a.table([]string{"NAME", "KIND", "STATE", "YOU MAY"}, rows)
 	return nil
+}
+
+// stateText is how a resource is and how busy.
+func (a *app) stateText(r admin.Resource) string {
+	health := r.Health
+	switch {
+	case health != "":
+	case r.Online: // a relay that does not say more
+		health = "ok"
+	default:
+		health = "offline"
+	}
+	text := console.HealthText(a.ui.out.screen(), health)
+	if r.Load != nil && (r.Load.Running > 0 || r.Load.Queued > 0) {
+		text += "\n" + console.LoadText(*r.Load)
+	}
+	return text
 }
 
 func kindText(r admin.Resource) string {

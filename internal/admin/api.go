@@ -85,6 +85,8 @@ type Resource struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 	Online  bool              `json:"online"`
 	Agents  int               `json:"agents"`
+	Health  string            `json:"health,omitempty"` // ok, degraded, down or offline
+	Load    *Load             `json:"load,omitempty"`   // while an agent is there
 	Actions []string          `json:"actions"`
 	Models  []string          `json:"models,omitempty"` // those the agent announced and the principal may use
 	Grant   string            `json:"grant,omitempty"`

@@ -30,6 +30,36 @@ type ResourceState struct {
 	Online bool              `json:"online"`
 	Agents int               `json:"agents"` // that serve it now
 	Models []string          `json:"models,omitempty"`
+	// Health is ok, degraded (some of its agents are not fit), down (none is) or
+	// offline (none is there).
+	Health string `json:"health"`
+	Load
+	Aliases  map[string]string `json:"aliases,omitempty"`
+	Problems []string          `json:"problems,omitempty"` // what its agents contradict each other about, in words
+	ServedBy []ServingAgent    `json:"served_by"`          // every agent enrolled for it
+}
+
+// Load is how busy a resource or one of its agents is, in generations or, for
+// kinds without them, requests and streams.
+type Load struct {
+	Running  int `json:"running"`
+	Queued   int `json:"queued"`
+	Capacity int `json:"capacity,omitempty"` // at once; 0: no bound is set
+}
+
+// ServingAgent is one agent of a resource.
+type ServingAgent struct {
+	ID       string     `json:"id"`
+	Name     string     `json:"name"`
+	Online   bool       `json:"online"`
+	Healthy  bool       `json:"healthy"`
+	Reason   string     `json:"reason,omitempty"` // why it is not: unreachable, timeout, errors, unauthorized, no_models, failing
+	Since    *time.Time `json:"since,omitempty"`  // it has been so, as far as this relay knows
+	Server   string     `json:"server,omitempty"`
+	Models   []string   `json:"models,omitempty"`
+	Software string     `json:"software,omitempty"`  // its version
+	LastSeen *time.Time `json:"last_seen,omitempty"` // since this relay's start
+	Load
 }
 
 // Agents lists the enrolled agents.

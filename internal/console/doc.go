@@ -13,7 +13,7 @@
 //   - console.go: Host, and what every command does
 //   - documents.go: the documents of -o json
 //   - pick.go: which id was meant by its beginning
-//   - sessions.go, principals.go, agents.go, tokens.go, keys.go, budgets.go,
+//   - sessions.go, principals.go, agents.go, resources.go, tokens.go, keys.go, budgets.go,
 //     policy.go, explain.go, status.go: a group of commands each
 //   - usage.go: what was used; usagetable.go: how that is shown
 //   - audit.go: search and follow the audit log

@@ -56,6 +56,12 @@ type relayRotationDocument struct {
 	admin.RelayRotation
 }
 
+// resourcesDocument: resources of iap-relay admin, resources --all of iapctl.
+type resourcesDocument struct {
+	Schema string `json:"schema"`
+	admin.ResourceStates
+}
+
 // keysDocument: keys ls --all.
 type keysDocument struct {
 	Schema string      `json:"schema"`

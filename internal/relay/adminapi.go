@@ -83,19 +83,3 @@ func stateFailed(err error) error {
 	}
 	return stateUnavailable(err)
 }
-
-// AdminResources lists every resource.
-func (a *adminAPI) AdminResources(context.Context) (admin.ResourceStates, error) {
-	list := admin.ResourceStates{Resources: []admin.ResourceState{}}
-	for _, name := range a.relay.agents.names() {
-		res, known := a.relay.agents.find(name)
-		if !known {
-			continue
-		}
-		n, announced := a.relay.agents.online(name)
-		list.Resources = append(list.Resources, admin.ResourceState{
-			Name: name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server, Online: n > 0 && announced.Healthy, Agents: n, Models: announced.Models,
-		})
-	}
-	return list, nil
-}

@@ -40,7 +40,7 @@ type agents struct {
 type resource struct {
 	admin.JoinResource
 	members []*member // the agents enrolled for it
-	joined  together  // what they offer together
+	joined  offered   // what they offer together
 }
 
 // member is an enrolled agent, online or not. Guarded by the lock of agents.

@@ -82,6 +82,7 @@ func (a *userAPI) Resources(ctx context.Context) (admin.ResourceList, error) {
 			Name: name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server, Online: online > 0 && announced.Healthy, Agents: online,
 			Grant: d.Grant, Actions: []string{},
 		}
+		a.relay.agents.showHealth(&one, announced)
 		for _, action := range policy.Actions() {
 			if (action == policy.ActionConnect) == (res.Kind == guard.KindModel) {
 				continue // connect belongs to tcp and http alone, all others to models

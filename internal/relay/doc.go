@@ -48,6 +48,7 @@
 //	auditread.go, policyshow.go          searching and following the audit log; the policy in force
 //	admingate.go                         who may use which verb, and the record of it
 //	adminsocket.go, peeruid.go           the same for root on a unix socket, and who is at the other end
+//	fleetapi.go      resources with the health and load of their agents
 //	keysapi.go, explain.go, stepup.go    its parts: making keys; why the policy decides so; what a fresh login would change
 //
 // Everything that is denied is denied here or in the guard, never in the

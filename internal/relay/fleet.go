@@ -9,9 +9,9 @@ import (
 	"iap/tunnel"
 )
 
-// together is what the agents of a resource offer together, kept for as long as
+// offered is what the agents of a resource offer together, kept for as long as
 // they say the same: every request asks for it.
-type together struct {
+type offered struct {
 	offers   []fleet.Offer
 	all      tunnel.Announcement
 	problems []string
@@ -27,10 +27,10 @@ func (a *agents) online(name string) (int, tunnel.Announcement) {
 }
 
 // joinLocked is what the agents of a resource that are online offer together.
-func (a *agents) joinLocked(name string) together {
+func (a *agents) joinLocked(name string) offered {
 	r := a.resources[name]
 	if r == nil {
-		return together{}
+		return offered{}
 	}
 	offers := make([]fleet.Offer, 0, len(r.members))
 	for _, m := range r.members {

@@ -193,6 +193,9 @@ func (f *Forward) open(ctx context.Context, payload []byte) (opened, error) {
 func (s *Sessions) open(wait context.Context, class tunnel.Class, h tunnel.Header, payload []byte) (opened, error) {
 	session, err := s.Session(wait, class)
 	if err != nil {
+		if l := s.lines[class]; l != nil {
+			err = l.whyNone(err)
+		}
 		return opened{}, fmt.Errorf("wait for a session: %w", err)
 	}
 	st, err := session.Open(wait, h, payload)

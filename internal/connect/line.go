@@ -2,12 +2,15 @@ package connect
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
 	"sync"
 	"time"
 
+	"iap/auth"
 	"iap/tunnel"
 )
 
@@ -31,6 +34,7 @@ type line struct {
 	active  int               // guarded by mu; streams open
 	kicked  time.Time         // guarded by mu; last try that a waiting request caused
 	blocked error             // guarded by mu; why no session is tried for
+	lost    error             // guarded by mu; why there is no session just now
 	denied  error             // guarded by mu; why the login over is no login any more
 	over    string            // guarded by mu; login that denied is about
 	changed chan struct{}     // guarded by mu; closed and replaced at each change of keeper or blocked
@@ -183,7 +187,7 @@ func (l *line) up(s *tunnel.Session) {
 	} else {
 		l.old = nil // nothing renews a login that was replaced
 	}
-	l.live, l.login, l.active = s, l.next, 0
+	l.live, l.login, l.active, l.lost = s, l.next, 0, nil
 	l.mu.Unlock()
 	l.changing()
 	if l.cfg.OnUp != nil {
@@ -196,6 +200,7 @@ func (l *line) down(err error, retry time.Duration) {
 	if l.denied != nil {
 		err = l.denied // that is why the session ended
 	}
+	l.lost = err
 	l.mu.Unlock()
 	if l.cfg.OnDown != nil {
 		l.cfg.OnDown(l.class, err, retry)
@@ -284,6 +289,18 @@ func (l *line) draining() ([]*tunnel.Session, Login) {
 // running are the old sessions that have not ended. mu is held.
 func (l *line) running() []*tunnel.Session {
 	return slices.DeleteFunc(l.old, func(s *tunnel.Session) bool { return s.Err() != nil })
+}
+
+// whyNone adds to an error of waiting in vain that it was the token's source that failed, and not the relay.
+func (l *line) whyNone(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var source *auth.LoginError
+	inVain := errors.Is(err, ErrNoSession) || errors.Is(err, context.DeadlineExceeded)
+	if !inVain || !errors.As(l.lost, &source) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, source)
 }
 
 // busy reports whether the session carries streams, which an old one does for as long as it lasts.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"iap/auth"
 	"iap/internal/modelapi"
 	"iap/tunnel"
 )
@@ -42,6 +43,13 @@ func refusalOf(err error, resource string) refusal {
 	}
 	if NeedsLogin(err) {
 		return refusal{status: http.StatusUnauthorized, code: "login_required", message: "a new login to the relay is needed: run `iapctl login` on this machine, then try again"}
+	}
+	var source *auth.LoginError
+	if errors.As(err, &source) {
+		return refusal{
+			status: http.StatusServiceUnavailable, code: source.Code, retryAfter: retryAfter,
+			message: source.Public + "; iapctl tries again by itself",
+		}
 	}
 	switch tunnel.CodeOf(err) {
 	case tunnel.CodePolicyDenied:

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -279,6 +280,51 @@ func TestSessionIsCutWhereTheRelayDoesNotKnowOfWithdrawals(t *testing.T) {
 	}
 	if _, err := sessions.Session(within(t), tunnel.Interactive); !NeedsLogin(err) {
 		t.Errorf("err = %v", err)
+	}
+}
+
+// A provider that is away when a session is to be made: requests wait for it, those in vain are told that it is not the relay.
+func TestRequestsWaitForAProviderThatComesBackAndAreToldOfOneThatDoesNot(t *testing.T) {
+	relay := newTestRelay(t, answerOK)
+	cfg := relay.config()
+	login, _ := cfg.Login(context.Background())
+	good := login.Token
+	var back atomic.Bool
+	tried := make(chan struct{}, 1)
+	login.Token = func(ctx context.Context) (string, error) {
+		if back.Load() {
+			return good(ctx)
+		}
+		select {
+		case tried <- struct{}{}:
+		default:
+		}
+		return "", &auth.LoginError{Code: auth.CodeProviderUnreachable, Public: "the identity provider cannot be reached"}
+	}
+	cfg.Login = func(context.Context) (Login, error) { return login, nil }
+	sessions := run(t, cfg, tunnel.Interactive)
+	hasty := forward(t, &Forward{Resource: "phi3", Kind: "model", Sessions: sessions, Wait: 50 * time.Millisecond})
+	patient := forward(t, &Forward{Resource: "phi3", Kind: "model", Sessions: sessions, Wait: patience})
+	<-tried
+	for ctx := within(t); ; {
+		status, body := ask(t, hasty, "/v1/models")
+		if status != http.StatusServiceUnavailable {
+			t.Fatalf("in vain: %d %s", status, body)
+		}
+		if strings.Contains(body, "provider_unreachable") {
+			break
+		} else if ctx.Err() != nil { // the first may have come before the first failure was noted
+			t.Fatalf("it is not told that it is the provider: %s", body)
+		}
+	}
+	answered := make(chan int, 1)
+	go func() {
+		status, _ := ask(t, patient, "/v1/models")
+		answered <- status
+	}()
+	back.Store(true)
+	if status := <-answered; status != http.StatusOK {
+		t.Errorf("a request that waited for the provider: %d", status)
 	}
 }
 

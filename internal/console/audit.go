@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -178,12 +179,11 @@ func (t *tail) follow(ctx context.Context) error {
 			q.Limit, q.Cursor = 0, strconv.FormatUint(t.last, 10)
 		}
 		err := t.console.host.Follow(ctx, func(ctx context.Context, client *admin.Client) error { return client.TailAudit(ctx, q, t.line) })
-		var refused *admin.Error
 		var written *outputError
 		switch {
 		case ctx.Err() != nil:
 			return nil // Ctrl-C is how it is meant to end
-		case errors.As(err, &refused) && refused.Status < 500 || errors.As(err, &written):
+		case final(err) || errors.As(err, &written):
 			return err
 		case t.last == 0:
 			return err // it never began
@@ -191,13 +191,23 @@ func (t *tail) follow(ctx context.Context) error {
 			pause = firstPause
 		}
 		fmt.Fprintln(t.narration, "The connection to the relay is lost; trying again.")
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
+		t.console.wait(ctx, pause)
 		pause = min(2*pause, mostPause)
 	}
+}
+
+// final reports whether asking again would be answered the same: the relay has
+// said no, and not only that it cannot just now.
+func final(err error) bool {
+	var refused *admin.Error
+	if !errors.As(err, &refused) || refused.Status >= http.StatusInternalServerError {
+		return false
+	}
+	switch refused.Code {
+	case "relay_shutdown", "audit_unavailable", "state_unavailable", "overloaded", "internal":
+		return false
+	}
+	return true
 }
 
 // outputError is that nobody reads any more what is shown.

@@ -46,10 +46,22 @@ type Host struct {
 }
 
 // Console makes the commands of one program.
-type Console struct{ host Host }
+type Console struct {
+	host Host
+	wait func(ctx context.Context, d time.Duration) // between two attempts to reach the relay
+}
 
 // New returns the console of host.
-func New(host Host) *Console { return &Console{host} }
+func New(host Host) *Console { return &Console{host, wait} }
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
 
 // completionTime bounds what a person waits for after the tab key.
 const completionTime = 3 * time.Second

@@ -36,7 +36,7 @@ type record struct {
 }
 
 const (
-	whoColumns    = 18
+	whoColumns    = 16
 	actionColumns = 13
 )
 

@@ -65,11 +65,7 @@ func (r *Relay) rotateAgent(ctx context.Context, t *tunnel.Session, next ed25519
 	case errors.Is(err, errRotated):
 		return nil
 	case err != nil:
-		e.Decision, e.Reason, e.Message = audit.Deny, "key_rotation_refused", err.Error()
-		if recordErr := r.audit.Denied(ctx, e); recordErr != nil {
-			r.log.Error("record refused key rotation", "error", recordErr)
-		}
-		return err
+		return r.rotationDenied(ctx, e, err)
 	}
 	if r.audit.Record(ctx, e) != nil {
 		return &tunnel.Refusal{Code: tunnel.CodeAuditUnavailable, Message: "the relay cannot write its audit log and takes no new key until it can"}
@@ -87,13 +83,22 @@ func (r *Relay) rotateAgent(ctx context.Context, t *tunnel.Session, next ed25519
 	case errors.Is(err, errRotated):
 		return nil
 	case errors.As(err, &refused):
-		return err
+		return r.rotationDenied(ctx, e, err)
 	case err != nil:
-		return stateRefusal(err)
+		return r.rotationDenied(ctx, e, stateRefusal(err))
 	}
 	r.log.Info("agent rotated its key", "agent", record.ID, "key", keyID(next), "old_key", keyID(old), "old_until", now.Add(rotateOverlap))
 	r.spawn(func() { r.replaceSessions(r.ctx, record.ID, next) })
 	return nil
+}
+
+// rotationDenied records why a key was not taken, also after it was to be.
+func (r *Relay) rotationDenied(ctx context.Context, e audit.Event, err error) error {
+	e.Decision, e.Reason, e.Message = audit.Deny, "key_rotation_refused", err.Error()
+	if recordErr := r.audit.Denied(ctx, e); recordErr != nil {
+		r.log.Error("record refused key rotation", "error", recordErr)
+	}
+	return err
 }
 
 // mayRotate judges a rotation: only the agent's current key names a next one,
@@ -204,16 +209,21 @@ func (a *agents) replaced(old *link, key ed25519.PublicKey) bool {
 	return false
 }
 
-// current picks a live session of the agent that its current key has opened.
-func (a *agents) current(agent string, key ed25519.PublicKey) *link {
+// current picks a live session of the agent that its current key has opened: one
+// that serves, where there is one, and not that of a check.
+func (a *agents) current(agent string, key ed25519.PublicKey) (found *link) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, l := range a.links {
-		if l.agent.ID == agent && key.Equal(l.session.PublicKey()) && l.session.Err() == nil && !l.session.Draining() {
+		if l.agent.ID != agent || !key.Equal(l.session.PublicKey()) || l.session.Err() != nil || l.session.Draining() {
+			continue
+		}
+		if len(l.session.Announced()) > 0 {
 			return l
 		}
+		found = l
 	}
-	return nil
+	return found
 }
 
 // RotateAgent has a live agent make itself a new key.

@@ -105,11 +105,18 @@ func TestDoctorWalksTheWholeWayToAModel(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, options{})
 	up, _ := startDemo(t, 500)
-	s.startAgent(map[string]string{"phi3=model": up.url})
+	web := startUpstream(t, newWebApp().handler())
+	s.startAgent(map[string]string{"phi3=model": up.url, "app=http": web.url, "db=tcp": strings.TrimPrefix(web.url, "http://")})
 	alice := s.loggedIn("alice")
-	for _, f := range alice.doctor(0, "phi3").Stages {
-		if f.Verdict != "ok" || f.Found == "" || f.MS < 0 {
-			t.Errorf("%+v", f)
+	for resource, upstream := range map[string]string{"phi3": "lists its models", "app": "answers", "db": "takes connections"} {
+		stages := alice.doctor(0, resource).Stages
+		for _, f := range stages {
+			if f.Verdict != "ok" || f.Found == "" || f.MS < 0 {
+				t.Errorf("%s: %+v", resource, f)
+			}
+		}
+		if last := stages[len(stages)-1]; last.Found != upstream {
+			t.Errorf("%s: %+v", resource, last)
 		}
 	}
 	screen := alice.run("doctor", "phi3")

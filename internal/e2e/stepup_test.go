@@ -56,6 +56,9 @@ func TestDenialThatALoginWouldChangeNamesTheLogin(t *testing.T) {
 			t.Errorf("%v: %+v", args, got)
 		}
 	}
+	if f := alice.finds(4, "policy", "acr_required", "vault"); !strings.Contains(f.Next, "login --acr 'gold'") {
+		t.Errorf("doctor: %+v", f)
+	}
 	if got := alice.run("resources"); got.code != 0 || !strings.Contains(got.out, "locked") || !strings.Contains(got.out, "--acr 'gold'") {
 		t.Errorf("resources: %+v", got)
 	}

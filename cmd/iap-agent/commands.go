@@ -60,22 +60,29 @@ SIGTERM and Ctrl-C let running answers finish for up to 30 seconds.`,
 func joinCommand() *cobra.Command {
 	var o agent.JoinOptions
 	var upstreams []string
+	var tokenFile string
 	c := &cobra.Command{
 		Use: "join TOKEN", Short: "Enrol this machine with a join token and write agent.yaml",
 		Long: `Enrol with a single-use token from "iap-relay admin agents token". Makes the
 agent's key, pins the relay's and writes agent.yaml beside it. Give - as TOKEN
-to read it from standard input, which keeps it out of the process list.`,
-		Example: `  iap-agent join iapjoin1.…
+to read it from standard input, or --token-file, which keeps it out of the
+process list. A file that others may read is refused.`,
+		Example: `  iap-agent join --token-file ./token
   echo "$TOKEN" | iap-agent join - --upstream phi3=http://127.0.0.1:11434`,
 		Args: func(c *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return servercmd.Usage(errors.New("join takes one argument, the join token; see iap-agent join --help"))
+			if (len(args) == 1) == (tokenFile != "") || len(args) > 1 {
+				return servercmd.Usage(errors.New("join takes one join token, as its argument or by --token-file; see iap-agent join --help"))
 			}
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			var err error
-			if o.Token, err = readToken(c.InOrStdin(), args[0]); err != nil {
+			if tokenFile != "" {
+				o.Token, err = readTokenFile(tokenFile)
+			} else {
+				o.Token, err = readToken(c.InOrStdin(), args[0])
+			}
+			if err != nil {
 				return err
 			}
 			if o.Upstreams, err = parseUpstreams(upstreams); err != nil {
@@ -92,6 +99,7 @@ to read it from standard input, which keeps it out of the process list.`,
 		},
 	}
 	c.Flags().StringVarP(&o.Config, "config", "c", defaultConfig, "configuration file to write; must not exist")
+	c.Flags().StringVar(&tokenFile, "token-file", "", "file with the join token, which nobody else may read")
 	c.Flags().StringVar(&o.CAFile, "ca-file", "", "certificates to trust for the relay, PEM (default the system's)")
 	c.Flags().StringArrayVar(&upstreams, "upstream", nil, "where a resource listens, NAME=URL (may be repeated)")
 	return c
@@ -110,6 +118,24 @@ func readToken(stdin io.Reader, arg string) (string, error) {
 		return arg, nil
 	}
 	data, err := io.ReadAll(io.LimitReader(stdin, maxTokenInput))
+	return strings.TrimSpace(string(data)), err
+}
+
+// readTokenFile reads a join token from a file that is its owner's alone.
+func readTokenFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("--token-file: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("--token-file: %w", err)
+	}
+	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o077 != 0 {
+		return "", fmt.Errorf("--token-file: %s has mode %s: others may read it; chmod 600 %s, and make a new token if it lay there for long", path, mode, path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxTokenInput))
 	return strings.TrimSpace(string(data)), err
 }
 

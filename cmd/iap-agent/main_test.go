@@ -253,3 +253,25 @@ func waitUntil(t testing.TB, what string, holds func() bool) {
 		}
 	}
 }
+
+// TestAG03JoinTokenComesFromAFileOfItsOwners keeps the token out of the process list and of others' eyes.
+func TestAG03JoinTokenComesFromAFileOfItsOwners(t *testing.T) {
+	dir := t.TempDir()
+	file, config := filepath.Join(dir, "token"), filepath.Join(dir, "agent.yaml")
+	must(t, os.WriteFile(file, []byte("iapjoin1.nonsense\n"), 0o600))
+	if _, err := command(t, "", "join", "--token-file", file, "--config", config); err == nil || strings.Contains(err.Error(), "chmod") || strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("a token that is none: %v", err)
+	}
+	for _, mode := range []os.FileMode{0o640, 0o604, 0o644} {
+		must(t, os.Chmod(file, mode))
+		if _, err := command(t, "", "join", "--token-file", file, "--config", config); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+	if _, err := command(t, "", "join", "iapjoin1.x", "--token-file", file); err == nil || !strings.Contains(err.Error(), "one join token") {
+		t.Errorf("both: %v", err)
+	}
+	if _, err := command(t, "", "join", "--token-file", dir, "--config", config); err == nil {
+		t.Error("a folder was read")
+	}
+}

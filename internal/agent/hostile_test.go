@@ -237,13 +237,13 @@ func TestRelayWithAnotherKeyIsRefused(t *testing.T) {
 	}
 }
 
-func TestUpstreamSeesItsOwnHostAndTheAgentsKey(t *testing.T) {
+func TestAG13UpstreamSeesItsOwnHostAndTheAgentsKey(t *testing.T) {
 	up := newUpstream(t)
 	r := startHostileRelay(t)
 	keyFile := filepath.Join(t.TempDir(), "upstream.key")
 	must(t, os.WriteFile(keyFile, []byte("upstream-secret\n"), 0o600))
 	s := r.run("  - {name: phi3, kind: model, upstream: \"" + up.URL + "\", api_key_file: \"" + keyFile + "\"}\n")
-	st, reply := send(t, s, chatHeader(), httpRequest("POST", "/v1/chat/completions", chat("phi3"), "Authorization: Bearer stolen", "Origin: https://evil", "X-Iap-Principal: corp/alice"))
+	st, reply := send(t, s, chatHeader(), httpRequest("POST", "/v1/chat/completions", chat("phi3"), "Authorization: Bearer stolen", "Origin: https://evil", "Referer: https://evil/x", "X-Iap-Principal: corp/alice"))
 	if !reply.OK {
 		t.Fatalf("%+v", reply)
 	}

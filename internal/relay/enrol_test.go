@@ -28,7 +28,7 @@ func (s *system) parsedToken(share bool, resources ...served) auth.JoinToken {
 	return token
 }
 
-func TestEveryBadJoinGetsTheSameAnswer(t *testing.T) {
+func TestAG01EveryBadJoinGetsTheSameAnswer(t *testing.T) {
 	var ahead atomic.Int64
 	s := prepareSystem(t, allowAll)
 	s.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -94,7 +94,7 @@ func rawJoin(t *testing.T, s *system, q admin.JoinRequest) string {
 	return r.Status + " " + string(body)
 }
 
-func TestOfManyRacingJoinsOneWins(t *testing.T) {
+func TestAG01OfManyRacingJoinsOneWins(t *testing.T) {
 	s := newSystem(t, allowAll)
 	token := s.parsedToken(false, served{"web", "http", ""})
 	var wins atomic.Int64
@@ -122,7 +122,7 @@ func TestOfManyRacingJoinsOneWins(t *testing.T) {
 	}
 }
 
-func TestResourceThatIsServedNeedsAShareToken(t *testing.T) {
+func TestAG05ResourceThatIsServedNeedsAShareToken(t *testing.T) {
 	s := newSystem(t, allowAll)
 	early := s.parsedToken(false, served{"web", "http", ""}) // made before anybody served it
 	s.enrolFake(false, served{"web", "http", ""})

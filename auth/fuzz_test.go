@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A stranger reaches the token parser before any signature is checked.
@@ -74,6 +75,23 @@ func FuzzSplitCommand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		if words, err := splitCommand(line); err == nil && (len(words) == 0 || words[0] == "") {
 			t.Errorf("%q has no command", line)
+		}
+	})
+}
+
+func FuzzLogoutClaims(f *testing.F) {
+	f.Add([]byte(`{"iss":"https://idp.test","aud":"iapctl","iat":1800000000,"exp":1800000060,"jti":"j","sid":"s","events":{"` + logoutEvent + `":{}}}`))
+	f.Add([]byte(`{"aud":["iapctl",""],"iat":1e9,"exp":1800000060,"jti":1,"sub":"","events":{"` + logoutEvent + `":null}}`))
+	i := &issuer{IssuerConfig: IssuerConfig{Name: "corp", URL: "https://idp.test", ClientID: "iapctl"}}
+	now := time.Unix(1_800_000_000, 0)
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		c, refused := parseObject("payload", payload)
+		if refused != nil || i.ofLogout(c) == nil || checkLogoutKind(c) != nil || checkLogoutTimes(c, now) != nil {
+			return
+		}
+		l, refused := i.logout(c)
+		if refused == nil && (l.Subject == "" && l.SessionID == "" || l.ID == "" || c.has("nonce") || now.Sub(l.IssuedAt).Abs() > logoutAge+clockSkew) {
+			t.Errorf("%s was read as %+v", payload, l)
 		}
 	})
 }

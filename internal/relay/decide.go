@@ -50,6 +50,9 @@ func (r *Relay) decide(ctx context.Context, q guard.Question) guard.Decision {
 	} else {
 		d = ask(q.Action)
 	}
+	if no, unreached := ctx.Value(unreachedKey{}).(policy.Decision); unreached && d.Allow {
+		d = no
+	}
 	answer := guard.Decision{
 		Allow: d.Allow, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision,
 		Priority: d.Priority, MaxOutputTokens: d.MaxOutputTokens(), TokenLimited: tokenLimited(d), Until: d.Until, Value: d,

@@ -10,7 +10,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"iap/auth"
 	"iap/internal/audit"
+	"iap/internal/guard"
+	"iap/policy"
 	"iap/tunnel"
 )
 
@@ -175,4 +178,19 @@ func (f *flip) check(policies map[string]verdict) {
 		f.t.Errorf("the load met one policy only: %v", seen)
 	}
 	f.t.Logf("%d requests through %d policies; records %v", f.asked.Load(), policyFlips, seen)
+}
+
+// TestWhatThePolicyOfTheMomentKeptAwayIsNotDecidedByTheNext has a bearer ask for a resource that the old policy hides from
+// it. The request was read without what the agents say of the resource: a new policy must not let it through like that.
+func TestWhatThePolicyOfTheMomentKeptAwayIsNotDecidedByTheNext(t *testing.T) {
+	s := newSystem(t, flipped("left", 111, ""))
+	s.enrolFake(false, served{"phi3", "model", ""})
+	bob := bearer{newIdentity(&auth.Token{Principal: auth.Principal{Issuer: "corp", Subject: "bob"}})}
+	res, ctx := s.relay.doorResource(within(t), &doorCaller{principalSource: bob, via: policy.ViaBearer}, "phi3")
+	old := s.relay.policy.Revision()
+	s.setPolicy(flipped("right", 222, `, "user:corp/bob"`))
+	q := guard.Question{Resource: res, Caller: &guard.Caller{Value: bob, Via: policy.ViaBearer}, Action: policy.ActionChat, Model: "phi3:latest"}
+	if d := s.relay.decide(ctx, q); d.Allow || d.Revision != old {
+		t.Errorf("%+v", d)
+	}
 }

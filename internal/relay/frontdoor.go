@@ -59,7 +59,8 @@ func (r *Relay) serveFrontDoor(w http.ResponseWriter, q *http.Request) {
 	})
 	defer expiry.Stop()
 	name := resourceOf(q)
-	r.guard.Handler(r.doorResource(ctx, who, name), r.callerAtDoor(who, q, frontDoor+name)).ServeHTTP(w, q.WithContext(ctx))
+	res, ctx := r.doorResource(ctx, who, name)
+	r.guard.Handler(res, r.callerAtDoor(who, q, frontDoor+name)).ServeHTTP(w, q.WithContext(ctx))
 }
 
 // resourceOf is the resource that the request line names.
@@ -71,16 +72,26 @@ func resourceOf(q *http.Request) string {
 
 // doorResource is the resource with what its agents say of it, for a caller who
 // may reach it: what the guard tells before it decides must not tell a resource
-// from none.
-func (r *Relay) doorResource(ctx context.Context, who *doorCaller, name string) guard.Resource {
+// from none. The context is the request's, and knows if the answer was no.
+func (r *Relay) doorResource(ctx context.Context, who *doorCaller, name string) (guard.Resource, context.Context) {
+	blank := guard.Resource{Name: name, Kind: guard.KindModel}
 	if key, ok := who.principalSource.(*keyCaller); ok && !slices.Contains(key.key.Resources, name) {
-		return guard.Resource{Name: name, Kind: guard.KindModel}
+		return blank, ctx
 	}
-	if found, d := r.reach(ctx, who.identity(), name, who.via); d.Allow && found.Kind == guard.KindModel {
-		return r.guardResource(found)
+	found, d := r.reach(ctx, who.identity(), name, who.via)
+	switch {
+	case !d.Allow:
+		return blank, context.WithValue(ctx, unreachedKey{}, d)
+	case found.Kind != guard.KindModel:
+		return blank, ctx
 	}
-	return guard.Resource{Name: name, Kind: guard.KindModel}
+	return r.guardResource(found), ctx
 }
+
+// unreachedKey marks the context of a request whose caller could not reach its
+// resource when the request came: a policy that allows it a moment later decides on
+// the next one, which is read as what it is.
+type unreachedKey struct{}
 
 func (r *Relay) callerAtDoor(who *doorCaller, q *http.Request, prefix string) *guard.Caller {
 	return &guard.Caller{

@@ -20,15 +20,28 @@ func (c *keyCaller) decide(q guard.Question, ask func(action string) policy.Deci
 	case q.Action != policy.ActionAny:
 		return c.key.within(ask(q.Action))
 	}
-	// Any action of the key's, not any action of its owner's.
+	// Any action of the key's, not any action of its owner's; a no to all of them is
+	// one policy's.
 	var last policy.Decision
-	for _, action := range c.key.Actions {
-		if last = c.key.within(ask(action)); last.Allow {
+	for range keyTries {
+		mixed := false
+		for i, action := range c.key.Actions {
+			before := last.Revision
+			if last = c.key.within(ask(action)); last.Allow {
+				return last
+			}
+			mixed = mixed || i > 0 && last.Revision != before
+		}
+		if !mixed {
 			break
 		}
 	}
 	return last
 }
+
+// keyTries bounds how often the actions of a key are asked about anew because the
+// policy was replaced in between. What is left then is a denial.
+const keyTries = 8
 
 // within refuses a key that lives for longer than its grant lets keys live now.
 func (k *programKey) within(d policy.Decision) policy.Decision {

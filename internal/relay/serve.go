@@ -77,10 +77,14 @@ func (r *Relay) serveAgent(t *tunnel.Session, source string) {
 		return
 	}
 	defer r.sessions.remove(s)
+	if r.refused.has(id.agent.ID) { // nobody's request may find it
+		_ = t.Close(tunnel.CodeRevoked, "this agent was revoked")
+		return
+	}
 	l := &link{session: t, agent: id.agent}
 	r.agents.add(l)
 	defer r.agents.remove(l)
-	if r.refused.has(id.agent.ID) { // between the handshake and here
+	if r.refused.has(id.agent.ID) { // while it was entered
 		_ = t.Close(tunnel.CodeRevoked, "this agent was revoked")
 		return
 	}

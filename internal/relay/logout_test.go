@@ -54,6 +54,7 @@ func TestBackChannelLogoutEndsTheLoginUntilANewOne(t *testing.T) {
 	old := s.user(at(-time.Minute, map[string]any{"sid": "s1"}))
 	oldSession := old.open(tunnel.Bulk)
 	s.awaitSessions(3)
+	before := at(-time.Second)
 	token := s.provider.LogoutToken(nil) // names alice alone: all of hers
 	answer, body := s.postLogout("logout_token=" + token)
 	if answer.StatusCode != 200 || body != "" || answer.Header.Get("Cache-Control") != "no-store" {
@@ -82,10 +83,10 @@ func TestBackChannelLogoutEndsTheLoginUntilANewOne(t *testing.T) {
 		if _, err := old.present(tunnel.Interactive, old.token()); tunnel.CodeOf(err) != tunnel.CodeLoginRequired {
 			t.Errorf("%s, the key that was logged out: %v", when, err)
 		}
-		if _, err := s.user(at(-time.Second)).present(tunnel.Interactive, s.user(at(-time.Second)).token()); tunnel.CodeOf(err) != tunnel.CodeLoginRequired {
+		if _, err := s.user(before).present(tunnel.Interactive, s.user(before).token()); tunnel.CodeOf(err) != tunnel.CodeLoginRequired {
 			t.Errorf("%s, a token from before under a new key: %v", when, err)
 		}
-		if r, body := s.ask("/r/phi3/v1/models", s.bearer(at(-time.Second))); r.StatusCode != 401 || !strings.Contains(body, "login_required") {
+		if r, body := s.ask("/r/phi3/v1/models", s.bearer(before)); r.StatusCode != 401 || !strings.Contains(body, "login_required") {
 			t.Errorf("%s, a bearer's token from before: %s %s", when, r.Status, body)
 		}
 		if r, body := s.ask("/r/phi3/v1/models", s.bearer(at(3*time.Second))); strings.Contains(body, "login_required") || r.StatusCode == 401 {
@@ -131,9 +132,7 @@ func TestBackChannelLogoutOfOneSessionSparesTheOthers(t *testing.T) {
 			t.Errorf("%s came back with its key: %v", name, err)
 		}
 	}
-	if _, err := desktop.present(tunnel.Interactive, desktop.token()); err != nil {
-		t.Errorf("the desktop: %v", err)
-	}
+	desktop.open(tunnel.Interactive)
 }
 
 func TestForgedLogoutTokensEndNothing(t *testing.T) {

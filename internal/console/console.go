@@ -3,7 +3,6 @@ package console
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -164,10 +163,4 @@ func completion(list []string, word, meaning string) []string {
 		return list
 	}
 	return append(list, word+"\t"+plaintext.Clean(meaning))
-}
-
-// denied reports whether err is that the caller has no right to the verb.
-func denied(err error) bool {
-	var refused *admin.Error
-	return errors.As(err, &refused) && refused.Code == "forbidden"
 }

@@ -156,9 +156,9 @@ func (b *backend) CreateKey(_ context.Context, k NewKey) (KeyCreated, error) {
 
 func (b *backend) Keys(context.Context) ([]Key, error) { return []Key{{ID: "mine"}}, b.err }
 
-func (b *backend) RevokeKey(_ context.Context, key string) (Key, error) {
-	b.last = "revoke key " + key
-	return Key{ID: key}, b.err
+func (b *backend) RevokeKey(_ context.Context, q ByID) (Key, error) {
+	b.last = "revoke key " + q.ID
+	return Key{ID: q.ID}, b.err
 }
 
 func (b *backend) AdminKeys(context.Context) ([]Key, error) { return []Key{{ID: "admin"}}, b.err }

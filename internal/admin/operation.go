@@ -9,8 +9,8 @@ import (
 	"reflect"
 )
 
-// operation is how a route reads what it is asked and answers it.
-type operation struct {
+// operation is how a call of the backend B reads what it is asked and answers it.
+type operation[B any] struct {
 	question reflect.Type // nil: none
 	answer   reflect.Type
 	streams  bool // a line of JSON after another, each of them an answer
@@ -18,37 +18,37 @@ type operation struct {
 	// POST. The error is for the caller.
 	read func(w http.ResponseWriter, r *http.Request) (any, error)
 	// perform answers it; what streams writes to w itself.
-	perform func(ctx context.Context, b AdminBackend, q any, w http.ResponseWriter) (any, error)
+	perform func(ctx context.Context, b B, q any, w http.ResponseWriter) (any, error)
 }
 
 // answers is a call that takes no question.
-func answers[T any](f func(AdminBackend, context.Context) (T, error)) operation {
-	return operation{
+func answers[B, T any](f func(B, context.Context) (T, error)) operation[B] {
+	return operation[B]{
 		answer: reflect.TypeFor[T](),
 		read:   func(w http.ResponseWriter, r *http.Request) (any, error) { return readQuestion[struct{}](w, r) },
-		perform: func(ctx context.Context, b AdminBackend, _ any, _ http.ResponseWriter) (any, error) {
+		perform: func(ctx context.Context, b B, _ any, _ http.ResponseWriter) (any, error) {
 			return f(b, ctx)
 		},
 	}
 }
 
 // asks is a call that takes one.
-func asks[Q, T any](f func(AdminBackend, context.Context, Q) (T, error)) operation {
-	return operation{
+func asks[B, Q, T any](f func(B, context.Context, Q) (T, error)) operation[B] {
+	return operation[B]{
 		question: reflect.TypeFor[Q](), answer: reflect.TypeFor[T](),
 		read: func(w http.ResponseWriter, r *http.Request) (any, error) { return readQuestion[Q](w, r) },
-		perform: func(ctx context.Context, b AdminBackend, q any, _ http.ResponseWriter) (any, error) {
+		perform: func(ctx context.Context, b B, q any, _ http.ResponseWriter) (any, error) {
 			return f(b, ctx, q.(Q))
 		},
 	}
 }
 
 // follows is a call that answers as long as the caller listens.
-func follows[Q any](f func(AdminBackend, context.Context, Q, func(TailLine) error) error) operation {
-	return operation{
+func follows[B, Q any](f func(B, context.Context, Q, func(TailLine) error) error) operation[B] {
+	return operation[B]{
 		question: reflect.TypeFor[Q](), answer: reflect.TypeFor[TailLine](), streams: true,
 		read: func(w http.ResponseWriter, r *http.Request) (any, error) { return readQuestion[Q](w, r) },
-		perform: func(ctx context.Context, b AdminBackend, q any, w http.ResponseWriter) (any, error) {
+		perform: func(ctx context.Context, b B, q any, w http.ResponseWriter) (any, error) {
 			return nil, f(b, ctx, q.(Q), func(line TailLine) error { return writeLine(w, line) })
 		},
 	}

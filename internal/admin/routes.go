@@ -35,7 +35,7 @@ type route struct {
 	pattern string // method and path
 	summary string
 	record  record
-	operation
+	operation[AdminBackend]
 }
 
 // adminRoutes is the admin API.
@@ -78,6 +78,7 @@ func AdminHandler(b AdminBackend, g Gate) http.Handler {
 }
 
 func mountAdmin(mux *http.ServeMux, b AdminBackend, g Gate) {
+	mux.HandleFunc("GET "+OpenAPIPath, serveOpenAPI)
 	for _, r := range adminRoutes() {
 		mux.Handle(r.pattern, &gated{r, b, g})
 	}

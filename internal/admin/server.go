@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 )
 
@@ -20,9 +19,31 @@ type UserBackend interface {
 	Explain(ctx context.Context, q Question) (Answer, error)
 	CreateKey(ctx context.Context, k NewKey) (KeyCreated, error)
 	Keys(ctx context.Context) ([]Key, error)
-	RevokeKey(ctx context.Context, key string) (Key, error)
+	RevokeKey(ctx context.Context, q ByID) (Key, error)
 	Budgets(ctx context.Context, q OwnBudgets) (BudgetList, error)
 	Usage(ctx context.Context, q UsageQuestion) (UsageReport, error)
+}
+
+// ownRoute is one call by which a principal asks about itself.
+type ownRoute struct {
+	pattern string // method and path
+	summary string
+	operation[UserBackend]
+}
+
+// ownRoutes is the API of one principal.
+func ownRoutes() []ownRoute {
+	return []ownRoute{
+		{"GET /v1/whoami", "Who the relay takes the caller for", answers(UserBackend.Whoami)},
+		{"GET /v1/resources", "What the caller may reach", answers(UserBackend.Resources)},
+		{"GET /v1/status", "The caller's sessions", answers(UserBackend.Status)},
+		{"POST /v1/policy/explain", "What the policy says of the caller", asks(UserBackend.Explain)},
+		{"POST /v1/budgets", "How the caller's limits stand", asks(UserBackend.Budgets)},
+		{"GET /v1/usage", "What the caller has used, added up", asks(UserBackend.Usage)},
+		{"POST /v1/keys", "Make a key for a program", asks(UserBackend.CreateKey)},
+		{"GET /v1/keys", "The caller's keys for programs", answers(UserBackend.Keys)},
+		{"POST /v1/keys/{id}/revoke", "End a key of the caller's, by its id or name", asks(UserBackend.RevokeKey)},
+	}
 }
 
 // UserHandler serves the API of one principal, and the admin API as far as the
@@ -30,24 +51,31 @@ type UserBackend interface {
 func UserHandler(b UserBackend, a AdminBackend, g Gate) http.Handler {
 	mux := http.NewServeMux()
 	mountAdmin(mux, a, g)
-	mux.HandleFunc("GET /v1/whoami", answer(b.Whoami))
-	mux.HandleFunc("GET /v1/resources", answer(b.Resources))
-	mux.HandleFunc("GET /v1/status", answer(b.Status))
-	mux.HandleFunc("POST /v1/policy/explain", answerBody(b.Explain))
-	mux.HandleFunc("POST /v1/budgets", answerBody(b.Budgets))
-	mux.HandleFunc("GET /v1/usage", answerQuery(b.Usage))
-	mux.HandleFunc("POST /v1/keys", answerBody(b.CreateKey))
-	mux.HandleFunc("GET /v1/keys", answer(b.Keys))
-	mux.HandleFunc("POST /v1/keys/{id}/revoke", func(w http.ResponseWriter, r *http.Request) {
-		key, err := b.RevokeKey(r.Context(), r.PathValue("id"))
-		write(w, key, err)
-	})
+	for _, r := range ownRoutes() {
+		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, q *http.Request) {
+			question, err := r.read(w, q)
+			if err != nil {
+				WriteError(w, err)
+				return
+			}
+			v, err := r.perform(q.Context(), b, question, w)
+			write(w, v, err)
+		})
+	}
 	return withErrors(mux)
 }
 
 // JoinHandler serves JoinPath.
 func JoinHandler(join func(ctx context.Context, q JoinRequest) (JoinReply, error)) http.Handler {
-	return answerBody(join)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q, err := readQuestion[JoinRequest](w, r)
+		if err != nil {
+			WriteError(w, err)
+			return
+		}
+		reply, err := join(r.Context(), q)
+		write(w, reply, err)
+	})
 }
 
 // withErrors gives what no route matches the API's own error shape.
@@ -59,33 +87,6 @@ func withErrors(mux *http.ServeMux) http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
-}
-
-func answer[T any](f func(context.Context) (T, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		v, err := f(r.Context())
-		write(w, v, err)
-	}
-}
-
-func answerBody[Q, T any](f func(context.Context, Q) (T, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		var q Q
-		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequestBytes))
-		dec.DisallowUnknownFields()
-		err := dec.Decode(&q)
-		if err == nil {
-			if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-				err = errors.New("data after the document")
-			}
-		}
-		if err != nil {
-			WriteError(w, &Error{Status: http.StatusBadRequest, Code: "bad_request", Message: "the request is not the JSON this call takes: " + err.Error()})
-			return
-		}
-		v, err := f(r.Context(), q)
-		write(w, v, err)
-	}
 }
 
 func write(w http.ResponseWriter, v any, err error) {

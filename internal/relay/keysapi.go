@@ -224,7 +224,8 @@ func (a *userAPI) Keys(context.Context) ([]admin.Key, error) {
 }
 
 // RevokeKey ends a key of the caller's by its name or id.
-func (a *userAPI) RevokeKey(ctx context.Context, which string) (admin.Key, error) {
+func (a *userAPI) RevokeKey(ctx context.Context, q admin.ByID) (admin.Key, error) {
+	which := q.ID
 	r, id := a.relay, a.session.identity()
 	found := r.keys.of(func(k *programKey) bool { return k.Owner == id.id() && (k.ID == which || k.Name == which) })
 	if len(found) == 0 {

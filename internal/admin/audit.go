@@ -52,7 +52,8 @@ type AuditPage struct {
 }
 
 // TailLine is one line of the answer to GET /v1/admin/audit/tail: a record, or how
-// many were left out because the reader was too slow, or why there are no more.
+// many were left out because the reader was too slow, or why there are no more; or
+// nothing, which says that the tail has begun.
 type TailLine struct {
 	Event   AuditEvent `json:"event,omitempty"`
 	Dropped uint64     `json:"dropped,omitempty"`
@@ -97,6 +98,9 @@ func (c *Client) TailAudit(ctx context.Context, q AuditQuestion, each func(TailL
 		}
 		if line.Error != nil {
 			return line.Error
+		}
+		if line.Event == nil && line.Dropped == 0 {
+			continue // that it has begun
 		}
 		if err := each(line); err != nil {
 			return err

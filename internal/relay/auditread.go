@@ -105,6 +105,9 @@ func (a *adminAPI) TailAudit(ctx context.Context, q admin.AuditQuestion, each fu
 			return a.unreadable(err)
 		}
 	}
+	if err := each(admin.TailLine{}); err != nil { // the reader learns that it follows, though nothing happens
+		return err
+	}
 	err = audit.Follow(ctx, a.relay.cfg.Audit.Dir, query, after, func(f audit.Followed) error {
 		return each(admin.TailLine{Event: f.Line, Dropped: f.Dropped})
 	})

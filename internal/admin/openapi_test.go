@@ -63,7 +63,8 @@ func document(t *testing.T) []byte {
 		"info":    object{"title": "iap-relay", "version": "1", "description": strings.ReplaceAll(openapiIntro, "\n", " ")},
 		"servers": []object{{"url": "http://relay", "description": "the host does not matter: it is the stream or the socket that leads to the relay"}},
 		"tags": []object{
-			{"name": "admin", "description": "for administrators, each call by its verb"}, {"name": "own", "description": "what a principal asks about itself"},
+			{"name": "admin", "description": "for administrators, each call by its verb"},
+			{"name": "own", "description": "what a principal asks about itself"},
 			{"name": "public", "description": "over plain HTTPS"},
 		},
 		"paths": paths,

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"net/http"
 	"strings"
 	"time"
 )
@@ -81,17 +80,4 @@ func (c *Client) Usage(ctx context.Context, q UsageQuestion) (UsageReport, error
 // AdminUsage tells what everybody has used.
 func (c *Client) AdminUsage(ctx context.Context, q UsageQuestion) (UsageReport, error) {
 	return ask[UsageReport](ctx, c, "/v1/admin/usage", q)
-}
-
-// answerQuery serves a question of a GET.
-func answerQuery[Q, T any](f func(context.Context, Q) (T, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		q, err := readQuestion[Q](w, r)
-		if err != nil {
-			WriteError(w, err)
-			return
-		}
-		v, err := f(r.Context(), q)
-		write(w, v, err)
-	}
 }

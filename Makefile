@@ -38,5 +38,5 @@ bench: build ## measure the tunnel against no tunnel, in turn, and print the rat
 fuzz: ## fuzz every parser a stranger can reach, FUZZTIME each
 	FUZZTIME=$(or $(FUZZTIME),5m) .ci/fuzz
 
-deps: ## install what the tests need from Debian (a C compiler for the race detector, Redis)
+deps: ## install what the tests need from Debian (a C compiler for the race detector, Redis, PostgreSQL)
 	@.ci/deps

@@ -67,6 +67,7 @@ var owners = []struct{ dependency, owner, reason string }{
 	{"github.com/pkg/browser", "auth", "which URLs may be opened is decided in one place"},
 	{"github.com/open-policy-agent/opa", "policy/rego", "21 MB: the relay alone links it"},
 	{"modernc.org/sqlite", "internal/state", "one contract, one conformance suite"},
+	{"github.com/jackc/pgx/v5", "internal/state", "one contract, one conformance suite"},
 	{"github.com/zitadel/oidc/v3", "internal/dev", "a provider for development alone"},
 	{"github.com/charmbracelet/lipgloss", "cmd/iapctl", "one renderer"},
 	{"github.com/klauspost/compress", "internal/modelapi", "what unfolds is bounded in one place"},
@@ -76,9 +77,11 @@ var owners = []struct{ dependency, owner, reason string }{
 var unlinked = []struct{ binary, dependency, reason string }{
 	{"cmd/iapctl", "github.com/open-policy-agent/opa", "the CLI prints, it never decides"},
 	{"cmd/iapctl", "modernc.org/sqlite", "the CLI keeps no database"},
+	{"cmd/iapctl", "github.com/jackc/pgx/v5", "the CLI keeps no database"},
 	{"cmd/iapctl", "iap/internal/dev", "development parts belong to iap-relay dev"},
 	{"cmd/iap-agent", "github.com/open-policy-agent/opa", "the agent decides from its own static list"},
 	{"cmd/iap-agent", "modernc.org/sqlite", "the agent keeps no database"},
+	{"cmd/iap-agent", "github.com/jackc/pgx/v5", "the agent keeps no database"},
 	{"cmd/iap-agent", "iap/internal/dev", "development parts belong to iap-relay dev"},
 }
 

@@ -33,7 +33,8 @@ type Config struct {
 	// Data is the folder of what must survive a restart: the relay's key, its
 	// database, the audit log. Default "/var/lib/iap-relay".
 	Data string `yaml:"data"`
-	// State is the URL of the state store. Default: sqlite in Data.
+	// State is the URL of the state store: sqlite:/path (one relay) or
+	// postgres://user@host/database (several). Default: sqlite in Data.
 	State string `yaml:"state"`
 	// Audit configures the audit log.
 	Audit AuditConfig `yaml:"audit"`
@@ -259,8 +260,8 @@ func (c *Config) validate() error {
 		return errors.New("usage.retain: must be at least 24h: days are summed up")
 	case c.Keys.PerPrincipal < 0:
 		return errors.New("keys.per_principal: must be at least 1; leave keys: out of the grants to have none")
-	case !strings.HasPrefix(c.State, "sqlite:"):
-		return errors.New("state: not a URL of a store this build has; write sqlite:/path/state.db")
+	case !strings.HasPrefix(c.State, "sqlite:") && !c.isShared():
+		return errors.New("state: not a URL of a store; write sqlite:/path/state.db (one relay) or postgres://user@host/database (several)")
 	case len(c.AdminSocket) > maxSocketPath:
 		return fmt.Errorf("admin_socket: %s is longer than the %d bytes a socket's path may have", c.AdminSocket, maxSocketPath)
 	case len(c.Issuers) == 0:
@@ -278,6 +279,11 @@ func (c *Config) validate() error {
 		}
 	}
 	return nil
+}
+
+// isShared reports whether other relays may use the same state.
+func (c *Config) isShared() bool {
+	return strings.HasPrefix(c.State, "postgres://") || strings.HasPrefix(c.State, "postgresql://")
 }
 
 func (i IssuerConfig) validate() error {

@@ -12,7 +12,7 @@
 //
 //	sqlite:/var/lib/iap-relay/state.db   one relay: a file, nothing to run beside it
 //	sqlite::memory:                      forgotten on Close; for tests and the development relay
-//	postgres://…                         several relays; not in this build
+//	postgres://iap@db.example/iap        several relays: a PostgreSQL database (13 or newer) of their own
 //
 // # Keys and versions
 //
@@ -34,4 +34,29 @@
 //
 // A file that is damaged, of another program or of a newer layout is refused and left byte for byte as it was: a relay
 // that went on with an empty state would have forgotten its revocations.
+//
+// # The database
+//
+// A PostgreSQL URL is what libpq takes (https://www.postgresql.org/docs/current/libpq-connect.html): several hosts, sslmode,
+// sslrootcert, passfile, connect_timeout; pool_max_conns beside them (5). The password is best kept out of it, in the file
+// that passfile or PGPASSFILE names. Where nothing is said of sslmode, a server on another machine must prove its name
+// (verify-full); of several hosts, the one that takes writes is used. Connections are direct or pooled by session: LISTEN
+// has no meaning behind a pooler by transaction.
+//
+// The relay makes schema "iap" on first use, under an advisory lock (postgres.sql says what is in it). It writes by one
+// function, iap.write, that first takes the one row with the counter of versions and holds it until its commit: versions
+// are given in the order of the commits, at the price that commits of all relays follow one another. A store therefore joins
+// what its callers want written while a commit is under way into the next one. Each batch has a number under which the
+// database remembers its outcome for some minutes: a commit whose answer was lost is asked for again, and done once.
+//
+// Watchers are told of a store's own writes by the store, of others' by a table of changes that is read in the order of
+// versions, on NOTIFY or after two seconds of silence. After a lost connection nothing is missed as long as the table
+// reaches back (10 minutes); beyond that watchers are told to list again.
+//
+// Expiry is by the relay's clock, as tokens and sessions are: the same clock that finds a token expired finds its binding
+// gone. What one relay holds for expired another may still need, so nothing is deleted for an hour. A clock more than five
+// seconds from the database's is warned of.
+//
+// A database that is behind what a relay has seen of it (a failover that lost commits, a restored backup) would give
+// versions twice and has forgotten revocations: that relay writes nothing more and hears nothing until it is started anew.
 package state

@@ -187,7 +187,7 @@ func (s *sqliteStore) Delete(ctx context.Context, key string, version int64) err
 }
 
 func (s *sqliteStore) Watch(ctx context.Context, prefix string) (<-chan Change, error) {
-	return s.watch.add(ctx, prefix)
+	return s.watch.add(ctx, prefix, 0)
 }
 
 func (s *sqliteStore) Close() error {

@@ -120,10 +120,9 @@ func OpenWith(ctx context.Context, url string, o Options) (Store, error) {
 		}
 		return openFile(ctx, path, o)
 	case ok && (scheme == "postgres" || scheme == "postgresql"):
-		// The URL may hold a password: it is not repeated.
-		return nil, errors.New("open state: PostgreSQL is not in this build; use sqlite:/path/state.db (one relay)")
+		return openPostgres(ctx, url, o)
 	default:
-		return nil, errors.New("open state: unknown kind of URL; want sqlite::memory: or sqlite:/path/state.db")
+		return nil, errors.New("open state: unknown kind of URL; want sqlite:/path/state.db (one relay) or postgres://user@host/database (several)")
 	}
 }
 

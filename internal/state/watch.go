@@ -12,17 +12,19 @@ type watches struct {
 	mu     sync.Mutex
 	open   map[*watch]struct{} // guarded by mu; nil once closed
 	closed bool                // guarded by mu
+	era    int                 // guarded by mu; counts the watches that were added
 }
 
 type watch struct {
 	prefix  string
+	since   int64       // changes up to this version are no news
 	changes chan Change // sent to and closed under watches.mu only
 	lagging bool        // guarded by watches.mu: the last change in the channel is a Resync
 	stop    func() bool // detaches from the watcher's context
 }
 
-// add starts a watch that ends with ctx.
-func (w *watches) add(ctx context.Context, prefix string) (<-chan Change, error) {
+// add starts a watch of what comes after the version since, which ends with ctx.
+func (w *watches) add(ctx context.Context, prefix string, since int64) (<-chan Change, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -31,7 +33,8 @@ func (w *watches) add(ctx context.Context, prefix string) (<-chan Change, error)
 	if w.open == nil {
 		w.open = make(map[*watch]struct{})
 	}
-	one := &watch{prefix: prefix, changes: make(chan Change, watchBuffer)}
+	w.era++
+	one := &watch{prefix: prefix, since: since, changes: make(chan Change, watchBuffer)}
 	w.open[one] = struct{}{}
 	one.stop = context.AfterFunc(ctx, func() {
 		w.mu.Lock()
@@ -56,7 +59,7 @@ func (w *watches) publish(changes []Change) {
 	defer w.mu.Unlock()
 	for one := range w.open {
 		for _, c := range changes {
-			if strings.HasPrefix(c.Item.Key, one.prefix) {
+			if c.Item.Version > one.since && strings.HasPrefix(c.Item.Key, one.prefix) {
 				one.send(c)
 			}
 		}
@@ -78,6 +81,36 @@ func (one *watch) send(c Change) {
 		c = Change{Resync: true}
 	}
 	one.changes <- c
+}
+
+// resync tells every watcher to list again.
+func (w *watches) resync() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for one := range w.open {
+		if !one.lagging || len(one.changes) == 0 {
+			one.changes <- Change{Resync: true} // send has left a place
+			one.lagging = true
+		}
+	}
+}
+
+// prefixes lists what is watched, and when that was so.
+func (w *watches) prefixes() (list []string, era int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list = []string{} // not nil, which SQL knows as NULL
+	for one := range w.open {
+		list = append(list, one.prefix)
+	}
+	return list, w.era
+}
+
+// isEra reports that no watch was added since.
+func (w *watches) isEra(era int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.era == era
 }
 
 func (w *watches) close() {

@@ -41,7 +41,7 @@ var layers = []struct {
 	{"internal/state", nil, "a store knows nothing of what it stores"},
 	{"internal/limit", []string{"internal/state"}, "counting knows amounts and windows: whose they are and what they buy is others' business"},
 	{"internal/usage", []string{"internal/state"}, "statistics know names and sums: who may see them is others' business"},
-	{"internal/audit", nil, "a log knows nothing of who writes it"},
+	{"internal/audit", []string{"internal/relaykey"}, "a log knows nothing of who writes it; a checkpoint is believed by the statements of keys"},
 	{"internal/replay", []string{"internal/audit", "policy"}, "it decides on what the log says and on nothing a relay knows"},
 	{"internal/relaykey", nil, "statements of keys: who keeps and who shows them is others' business"},
 	{"internal/keyfile", []string{"auth"}, "one key on one disk: it knows neither relay nor agent"},
@@ -70,6 +70,7 @@ var owners = []struct{ dependency, owner, reason string }{
 	{"github.com/jackc/pgx/v5", "internal/state", "one contract, one conformance suite"},
 	{"github.com/zitadel/oidc/v3", "internal/dev", "a provider for development alone"},
 	{"github.com/charmbracelet/lipgloss", "cmd/iapctl", "one renderer"},
+	{"golang.org/x/mod", "internal/audit", "what a tree and a checkpoint prove is decided in one place"},
 	{"github.com/klauspost/compress", "internal/modelapi", "what unfolds is bounded in one place"},
 }
 

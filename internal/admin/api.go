@@ -75,6 +75,7 @@ type SessionInfo struct {
 	Started        time.Time  `json:"started"`
 	Expires        *time.Time `json:"expires,omitempty"`
 	Streams        int        `json:"streams"`
+	Relay          string     `json:"relay,omitempty"` // instance that has it, where several share their state (administrators only)
 }
 
 // Resource is a resource as one principal may see it.
@@ -203,7 +204,22 @@ type Status struct {
 	Sessions       []SessionInfo `json:"sessions"`                // a principal sees its own; administrators the 500 oldest
 	SessionCount   int           `json:"session_count,omitempty"` // of all (administrators only)
 	Agents         int           `json:"agents"`
-	Audit          string        `json:"audit,omitempty"` // ok, or what is wrong (operator only)
+	Audit          string        `json:"audit,omitempty"`  // ok, or what is wrong (operator only)
+	Relays         []RelayState  `json:"relays,omitempty"` // where several share their state (administrators only)
+	Silent         []string      `json:"silent,omitempty"` // instances that did not answer
+}
+
+// RelayState is one of several relays that share their state.
+type RelayState struct {
+	Instance       string    `json:"instance"`
+	Version        string    `json:"version"`
+	Started        time.Time `json:"started"`
+	PolicyRevision string    `json:"policy_revision"` // each has files of its own: they should be alike
+	RelayKey       string    `json:"relay_key"`       // fingerprint; they should be alike
+	Audit          string    `json:"audit"`           // ok, or what is wrong
+	Sessions       int       `json:"sessions"`        // of users
+	Streams        int       `json:"streams"`
+	Agents         int       `json:"agents"` // online at it
 }
 
 // Agent is one enrolled agent.

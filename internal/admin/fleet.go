@@ -19,6 +19,7 @@ type JoinToken struct {
 // ResourceStates answers GET /v1/admin/resources.
 type ResourceStates struct {
 	Resources []ResourceState `json:"resources"`
+	Silent    []string        `json:"silent,omitempty"` // instances of relays that did not answer: agents of theirs may seem offline
 }
 
 // ResourceState is a resource as an administrator sees it.

@@ -20,7 +20,8 @@ type SessionQuestion struct {
 // SessionList is its answer, oldest first.
 type SessionList struct {
 	Sessions []SessionInfo `json:"sessions"`
-	Next     string        `json:"next,omitempty"` // there are more: ask again with this cursor
+	Next     string        `json:"next,omitempty"`   // there are more: ask again with this cursor
+	Silent   []string      `json:"silent,omitempty"` // instances of relays that did not answer: their sessions are not listed
 }
 
 // PrincipalQuestion asks GET /v1/admin/principals.
@@ -99,6 +100,9 @@ type Ended struct {
 	Sessions int `json:"sessions"`
 	Streams  int `json:"streams"` // that ran in those sessions
 	Keys     int `json:"keys"`    // for programs
+	// Silent are instances of relays that did not answer: they do the same as soon
+	// as they hear of it, or have died.
+	Silent []string `json:"silent,omitempty"`
 }
 
 // Sessions lists live sessions.

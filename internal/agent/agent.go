@@ -210,28 +210,53 @@ func (a *Agent) keepRelays(ctx, serving context.Context) error {
 // gives the keeper's backoff something to report.
 func (a *Agent) resolve(ctx context.Context) map[netip.AddrPort]bool {
 	byName := map[netip.AddrPort]bool{{}: true}
-	host, port, err := net.SplitHostPort(a.cfg.Relay)
-	if err != nil {
-		host, port = a.cfg.Relay, "443"
-	}
-	if usesProxy(host, port) {
+	if usesProxy(splitName(a.cfg.Relay)) {
 		return byName
 	}
-	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
-	if err != nil {
-		return byName
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil || len(ips) == 0 {
-		return byName
+	names := a.cfg.Relays
+	if len(names) == 0 {
+		names = []string{a.cfg.Relay}
 	}
 	found := map[netip.AddrPort]bool{}
-	for _, ip := range ips {
-		if len(found) < maxRelays {
-			found[netip.AddrPortFrom(ip.Unmap(), uint16(number))] = true
+	for _, name := range names {
+		all, err := addressesOf(ctx, name)
+		if err != nil {
+			a.log.Debug("a relay's name cannot be resolved", "relay", name, "error", err)
+		}
+		for _, at := range all {
+			if len(found) < maxRelays {
+				found[at] = true
+			}
 		}
 	}
+	if len(found) == 0 {
+		return byName
+	}
 	return found
+}
+
+// addressesOf resolves host[:port].
+func addressesOf(ctx context.Context, name string) ([]netip.AddrPort, error) {
+	host, port := splitName(name)
+	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	all := make([]netip.AddrPort, len(ips))
+	for i, ip := range ips {
+		all[i] = netip.AddrPortFrom(ip.Unmap(), uint16(number))
+	}
+	return all, err
+}
+
+// splitName takes host[:port] apart.
+func splitName(name string) (host, port string) {
+	host, port, err := net.SplitHostPort(name)
+	if err != nil {
+		return name, "443"
+	}
+	return host, port
 }
 
 func usesProxy(host, port string) bool {

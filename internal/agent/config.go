@@ -16,6 +16,10 @@ import (
 type Config struct {
 	// Relay is the relay's name as dialled, host[:port]. Required.
 	Relay string `yaml:"relay"`
+	// Relays are the addresses of several relays that share their state, each
+	// host[:port]: the agent keeps sessions to all of them, and holds each to the
+	// name in relay and to its one key. Default: the addresses that the name has.
+	Relays []string `yaml:"relays"`
 	// AgentID is what the relay calls this agent. Written by join.
 	AgentID string `yaml:"agent_id"`
 	// RelayKey is the relay's public key, base64, pinned at join. Required.
@@ -68,6 +72,14 @@ func (c *Config) validate() error {
 		return errors.New("agent_id: missing; run iap-agent join TOKEN")
 	case len(c.Resources) == 0 || len(c.Resources) > maxResources:
 		return fmt.Errorf("resources: between 1 and %d are needed", maxResources)
+	}
+	if len(c.Relays) > maxRelays {
+		return fmt.Errorf("relays: at most %d", maxRelays)
+	}
+	for i, address := range c.Relays {
+		if host, _ := splitName(address); host == "" {
+			return fmt.Errorf("relays[%d]: %q is no address; write relay-a.example or relay-a.example:443", i, address)
+		}
 	}
 	if _, err := c.relayKey(); err != nil {
 		return err

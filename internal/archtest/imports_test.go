@@ -39,6 +39,7 @@ var layers = []struct {
 	{"internal/fleet", []string{"internal/modelapi", "tunnel"}, "which agent is next depends on what agents say, not on how a relay hears it"},
 	{"internal/config", nil, "everybody reads configuration: it can know nobody"},
 	{"internal/state", nil, "a store knows nothing of what it stores"},
+	{"internal/cluster", []string{"internal/state"}, "relays find each other in the state: what they tell each other is others' business"},
 	{"internal/limit", []string{"internal/state"}, "counting knows amounts and windows: whose they are and what they buy is others' business"},
 	{"internal/usage", []string{"internal/state"}, "statistics know names and sums: who may see them is others' business"},
 	{"internal/audit", []string{"internal/relaykey"}, "a log knows nothing of who writes it; a checkpoint is believed by the statements of keys"},

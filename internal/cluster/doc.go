@@ -11,6 +11,7 @@
 //	member.go     which relays there are: heartbeats with an end
 //	follow.go     a prefix of the state, from its list to its last change
 //	ask.go        a question to all others, and their answers
+//	lock.go       one relay at a time
 //
 // # In the state
 //

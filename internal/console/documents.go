@@ -10,6 +10,7 @@ const Schema = "iapctl/v1"
 type sessionsDocument struct {
 	Schema   string              `json:"schema"`
 	Sessions []admin.SessionInfo `json:"sessions"`
+	Silent   []string            `json:"silent,omitempty"`
 }
 
 // endedDocument: whatever takes a right away, and principals restore.

@@ -35,7 +35,10 @@ func (c *Console) AllResources(ctx context.Context, w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		return c.show(w, resourcesDocument{Schema, all}, func(w io.Writer) { c.printResources(w, all.Resources, time.Now()) })
+		return c.show(w, resourcesDocument{Schema, all}, func(w io.Writer) {
+			c.printResources(w, all.Resources, time.Now())
+			printSilent(w, all.Silent, "Agents that are connected there alone seem offline.")
+		})
 	})
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,11 +34,14 @@ func (c *Console) sessionsLs() *cobra.Command {
 		Example: c.examples("sessions ls", "sessions ls --principal corp/8a7f3c", "sessions ls --role agent -o json"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.host.Call(cmd.Context(), func(ctx context.Context, client *admin.Client) error {
-				all, err := sessionsOf(ctx, client, q)
+				all, silent, err := sessionsOf(ctx, client, q)
 				if err != nil {
 					return err
 				}
-				return c.show(cmd.OutOrStdout(), sessionsDocument{Schema, all}, func(w io.Writer) { c.printSessions(w, all) })
+				return c.show(cmd.OutOrStdout(), sessionsDocument{Schema, all, silent}, func(w io.Writer) {
+					c.printSessions(w, all)
+					printSilent(w, silent, "Their sessions are not listed.")
+				})
 			})
 		},
 	}
@@ -47,18 +52,30 @@ func (c *Console) sessionsLs() *cobra.Command {
 	return cmd
 }
 
-// sessionsOf asks for all pages.
-func sessionsOf(ctx context.Context, client *admin.Client, q admin.SessionQuestion) ([]admin.SessionInfo, error) {
-	all := []admin.SessionInfo{}
+// sessionsOf asks for all pages. silent are relays that did not answer.
+func sessionsOf(ctx context.Context, client *admin.Client, q admin.SessionQuestion) (all []admin.SessionInfo, silent []string, err error) {
+	all = []admin.SessionInfo{}
 	for {
 		page, err := client.Sessions(ctx, q)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		all = append(all, page.Sessions...)
-		if q.Cursor = page.Next; page.Next == "" || len(all) >= maxListed {
-			return all, nil
+		for _, relay := range page.Silent {
+			if !slices.Contains(silent, relay) {
+				silent = append(silent, relay)
+			}
 		}
+		if q.Cursor = page.Next; page.Next == "" || len(all) >= maxListed {
+			return all, silent, nil
+		}
+	}
+}
+
+// printSilent says which relays did not answer, and what follows.
+func printSilent(w io.Writer, silent []string, so string) {
+	if len(silent) > 0 {
+		fmt.Fprintf(w, "\nNo answer from %s. %s\n", strings.Join(cleaned(silent), ", "), so)
 	}
 }
 
@@ -85,7 +102,11 @@ func whoIs(s admin.SessionInfo) string {
 	if s.Agent != "" {
 		who = "agent " + plaintext.Clean(s.Agent)
 	}
-	return fmt.Sprintf("%s\n%s from %s", who, plaintext.Clean(s.Class), plaintext.Clean(s.Source))
+	at := ""
+	if s.Relay != "" {
+		at = " at " + plaintext.Clean(s.Relay)
+	}
+	return fmt.Sprintf("%s\n%s from %s%s", who, plaintext.Clean(s.Class), plaintext.Clean(s.Source), at)
 }
 
 type killFlags struct {
@@ -158,6 +179,11 @@ func (c *Console) kill(cmd *cobra.Command, args []string, f killFlags) error {
 }
 
 func (c *Console) printKilled(w io.Writer, doc endedDocument, f killFlags) {
+	defer printSilent(w, doc.Silent, "What they have ends when they hear of it.")
+	if doc.Sessions == 0 && len(doc.Silent) > 0 {
+		fmt.Fprintln(w, "Nothing was connected where there was an answer.")
+		return
+	}
 	if doc.Sessions == 0 {
 		fmt.Fprintln(w, "Nothing was connected, so nothing is refused either.")
 		return
@@ -185,6 +211,7 @@ func killEach(ctx context.Context, client *admin.Client, ids []string, reason st
 		all.Sessions += one.Sessions
 		all.Streams += one.Streams
 		all.Keys += one.Keys
+		all.Silent = one.Silent
 	}
 	return all, nil
 }
@@ -200,7 +227,7 @@ func (c *Console) sessionIDs(ctx context.Context, client *admin.Client, typed []
 			continue
 		}
 		if all == nil {
-			live, err := sessionsOf(ctx, client, admin.SessionQuestion{Role: "user"})
+			live, _, err := sessionsOf(ctx, client, admin.SessionQuestion{Role: "user"})
 			if err != nil {
 				return nil, err
 			}
@@ -217,7 +244,7 @@ func (c *Console) sessionIDs(ctx context.Context, client *admin.Client, typed []
 }
 
 func sessionWords(ctx context.Context, client *admin.Client) ([]string, error) {
-	live, err := sessionsOf(ctx, client, admin.SessionQuestion{Role: "user"})
+	live, _, err := sessionsOf(ctx, client, admin.SessionQuestion{Role: "user"})
 	var words []string
 	for _, s := range live {
 		words = completion(words, short(s.ID), fmt.Sprintf("%s, %s", s.Principal, screen.Count(s.Streams, "stream")))
@@ -227,7 +254,7 @@ func sessionWords(ctx context.Context, client *admin.Client) ([]string, error) {
 
 // endedText says how much was ended, of what there was any.
 func endedText(e admin.Ended) string {
-	if e == (admin.Ended{}) {
+	if e.Sessions == 0 && e.Streams == 0 && e.Keys == 0 {
 		return "nothing was connected"
 	}
 	text := screen.Count(e.Sessions, "session")

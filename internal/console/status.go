@@ -60,6 +60,30 @@ func (c *Console) printStatus(w io.Writer, st admin.Status) {
 		[2]string{"Sessions", fmt.Sprintf("%s of %s, and %s of agents", screen.Grouped(int64(users)), screen.Count(len(principals), "principal"), screen.Grouped(int64(len(st.Sessions)-users)))},
 		[2]string{"Streams", screen.Grouped(int64(streams))},
 	)
+	c.printRelays(w, st)
+}
+
+// printRelays lists the relays that share a state, and warns where they differ in
+// what each has of its own.
+func (c *Console) printRelays(w io.Writer, st admin.Status) {
+	if len(st.Relays) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	policies, keys := map[string]bool{}, map[string]bool{}
+	rows := make([][]string, len(st.Relays))
+	for i, r := range st.Relays {
+		policies[r.PolicyRevision], keys[r.RelayKey] = true, true
+		rows[i] = []string{plaintext.Clean(r.Instance), fmt.Sprint(r.Sessions), fmt.Sprint(r.Streams), fmt.Sprint(r.Agents), plaintext.Clean(r.PolicyRevision)}
+	}
+	c.table(w, []string{"RELAY", "SESSIONS", "STREAMS", "AGENTS", "POLICY"}, rows)
+	if len(policies) > 1 {
+		fmt.Fprintf(w, "\n%s\n", c.host.Styles().Bad.Render("The relays have different policies: who may do what depends on which one answers."))
+	}
+	if len(keys) > 1 {
+		fmt.Fprintf(w, "\n%s\n", c.host.Styles().Bad.Render("The relays have different keys: agents that know one refuse the other."))
+	}
+	printSilent(w, st.Silent, "They are busy, or have died.")
 }
 
 func (c *Console) relayRotate() *cobra.Command {

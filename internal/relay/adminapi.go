@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
+	"strings"
 
 	"iap/internal/admin"
 	"iap/internal/state"
+	"iap/internal/version"
 )
 
 // adminAPI is what administrators can have done, by whichever way they come: the
@@ -19,11 +23,34 @@ type adminAPI struct {
 }
 
 // AdminStatus tells how the relay is.
-func (a *adminAPI) AdminStatus(context.Context) (admin.Status, error) {
+func (a *adminAPI) AdminStatus(ctx context.Context) (admin.Status, error) {
 	st := a.relay.status(func(*session) bool { return true })
 	st.SessionCount = len(st.Sessions)
 	st.Sessions = st.Sessions[:min(len(st.Sessions), defaultPage)]
+	if a.relay.cfg.isShared() {
+		answers, silent := askPeers[admin.RelayState](ctx, a.relay, askState, nil)
+		st.Relays, st.Silent = append(slices.Collect(maps.Values(answers)), a.relay.relayState()), silent
+		slices.SortFunc(st.Relays, func(x, y admin.RelayState) int { return strings.Compare(x.Instance, y.Instance) })
+	}
 	return st, nil
+}
+
+// relayState is this relay as one of several.
+func (r *Relay) relayState() admin.RelayState {
+	one := admin.RelayState{
+		Instance: r.cluster.Instance(), Version: version.String(), Started: r.started, PolicyRevision: r.policy.Revision(), Audit: "ok",
+		RelayKey: keyID(r.ring.Public()), Agents: len(r.agents.sessionCounts()),
+	}
+	if err := r.audit.Healthy(); err != nil {
+		one.Audit = err.Error()
+	}
+	for _, s := range r.sessions.all(live) {
+		one.Streams += s.tunnel.NumStreams()
+		if s.identity().agent == nil {
+			one.Sessions++
+		}
+	}
+	return one
 }
 
 // Agents lists those that are enrolled.
@@ -33,8 +60,15 @@ func (a *adminAPI) Agents(ctx context.Context) ([]admin.Agent, error) {
 		return nil, stateUnavailable(err)
 	}
 	all := make([]admin.Agent, 0, len(records))
+	counts := a.relay.agents.sessionCounts()
+	answers, _ := askPeers[map[string]int](ctx, a.relay, askAgents, nil)
+	for _, theirs := range answers {
+		for id, n := range theirs {
+			counts[id] += n
+		}
+	}
 	for _, r := range records {
-		n := a.relay.agents.sessionsOf(r.ID)
+		n := counts[r.ID]
 		all = append(all, admin.Agent{
 			ID: r.ID, Name: r.Name, Key: keyID(r.PublicKey), Enrolled: r.Enrolled, Revoked: r.Revoked,
 			Online: n > 0, Sessions: n, Resources: r.Resources,
@@ -58,11 +92,15 @@ func (a *adminAPI) RevokeAgent(ctx context.Context, q admin.ByID) (admin.Ended, 
 	a.relay.refused.add(id) // first in memory: it takes rights away even with disk and state gone
 	a.relay.agents.revoked(id)
 	now := a.relay.now().UTC()
-	_, err := update(ctx, a.relay.store, keyAgent+id, func(r *agentRecord) error {
-		r.Revoked = &now
-		return nil
+	err := a.relay.orOwe(ctx, keyAgent+id, func(ctx context.Context) error {
+		_, err := update(ctx, a.relay.store, keyAgent+id, func(r *agentRecord) error {
+			r.Revoked = &now
+			return nil
+		})
+		return err
 	})
 	if errors.Is(err, state.ErrNotFound) {
+		a.relay.owed.forgive(keyAgent + id)
 		return admin.Ended{}, unknown
 	}
 	return ended, stateFailed(err)

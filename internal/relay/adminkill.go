@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"iap/auth"
 	"iap/internal/admin"
@@ -19,11 +20,34 @@ const killedMessage = "an administrator ended this session; run iapctl login"
 // class of the same key is the same hand, and so is a workload's token under
 // another key. The keys that the login made for programs end with it.
 func (a *adminAPI) KillSession(ctx context.Context, q admin.SessionAct) (admin.Ended, error) {
-	target := a.relay.sessions.find(q.ID)
-	if target == nil || target.identity().agent != nil {
-		return admin.Ended{}, &admin.Error{Status: http.StatusNotFound, Code: "unknown_session", Message: fmt.Sprintf("no user session %q is open", q.ID), Hint: "iapctl sessions ls"}
+	answers, silent := map[string]admin.Ended(nil), []string(nil)
+	ended, err := a.relay.killSession(ctx, q.ID)
+	if isCode(err, "unknown_session") { // it may be another relay's
+		answers, silent = askPeers[admin.Ended](ctx, a.relay, askKill, q.ID)
+		if all := addEnded(ended, answers, silent); all.Sessions > 0 {
+			return all, nil
+		}
+		if len(silent) > 0 {
+			return admin.Ended{}, relaysSilent(silent)
+		}
 	}
-	return a.relay.killLogins(ctx, []*session{target})
+	return ended, err
+}
+
+// relaysSilent is the answer where the others had to be asked and could not all be.
+func relaysSilent(silent []string) error {
+	return &admin.Error{
+		Status: http.StatusServiceUnavailable, Code: "relays_silent", Message: "not here, and these relays did not answer: " + strings.Join(silent, ", "), Hint: "try again; a relay that has died is forgotten after half a minute",
+	}
+}
+
+// killSession does it for a session of this relay.
+func (r *Relay) killSession(ctx context.Context, id string) (admin.Ended, error) {
+	target := r.sessions.find(id)
+	if target == nil || target.identity().agent != nil {
+		return admin.Ended{}, &admin.Error{Status: http.StatusNotFound, Code: "unknown_session", Message: fmt.Sprintf("no user session %q is open", id), Hint: "iapctl sessions ls"}
+	}
+	return r.killLogins(ctx, []*session{target})
 }
 
 // KillSessions ends all sessions of a principal, whose logins are refused from
@@ -32,17 +56,25 @@ func (a *adminAPI) KillSessions(ctx context.Context, q admin.KillQuestion) (admi
 	switch {
 	case (q.Principal == "") == (q.Agent == ""):
 		return admin.Ended{}, badRequest("say whose sessions: principal or agent")
-	case q.Agent != "":
-		all := a.relay.sessions.all(ofAgent(q.Agent))
+	case q.Principal != "" && !a.relay.isPrincipal(q.Principal):
+		return admin.Ended{}, notAPrincipal(q.Principal)
+	}
+	ended, err := a.relay.killSessions(ctx, q)
+	answers, silent := askPeers[admin.Ended](ctx, a.relay, askKillAll, q)
+	return addEnded(ended, answers, silent), err
+}
+
+// killSessions does it for those of this relay.
+func (r *Relay) killSessions(ctx context.Context, q admin.KillQuestion) (admin.Ended, error) {
+	if q.Agent != "" {
+		all := r.sessions.all(ofAgent(q.Agent))
 		ended := stillRunning(all)
 		for _, s := range all {
 			_ = s.tunnel.Close(tunnel.CodeRevoked, "an administrator ended this session") // bounded; it is gone either way
 		}
 		return ended, nil
-	case !a.relay.isPrincipal(q.Principal):
-		return admin.Ended{}, notAPrincipal(q.Principal)
 	}
-	return a.relay.killLogins(ctx, a.relay.sessions.all(ofPrincipal(q.Principal)))
+	return r.killLogins(ctx, r.sessions.all(ofPrincipal(q.Principal)))
 }
 
 // killLogins refuses the logins of the sessions and ends what they opened.
@@ -60,7 +92,9 @@ func (r *Relay) killLogins(ctx context.Context, targets []*session) (admin.Ended
 	var failures []error
 	for login, s := range logins {
 		ended.Keys += len(r.keys.of(func(k *programKey) bool { return k.Login == login }))
-		failures = append(failures, r.endKeysOf(ctx, login), r.storeRefusal(ctx, s))
+		failures = append(failures, r.orOwe(ctx, keyKilled+login, func(ctx context.Context) error {
+			return errors.Join(r.endKeysOf(ctx, login), r.storeRefusal(ctx, s))
+		}))
 	}
 	return ended, stateFailed(errors.Join(failures...))
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"reflect"
 	"testing"
 
 	"iap/internal/admin"
@@ -32,7 +33,7 @@ func TestKillingAllOfAPrincipalTellsHowMuchEndedAndAllowsANewLogin(t *testing.T)
 			t.Errorf("%+v: %v", q, err)
 		}
 	}
-	if ended, err := s.admin.KillSessions(within(t), admin.KillQuestion{Principal: "corp/nobody"}); err != nil || ended != (admin.Ended{}) {
+	if ended, err := s.admin.KillSessions(within(t), admin.KillQuestion{Principal: "corp/nobody"}); err != nil || !reflect.DeepEqual(ended, admin.Ended{}) {
 		t.Errorf("nobody's sessions: %+v, %v", ended, err)
 	}
 }

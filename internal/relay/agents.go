@@ -81,6 +81,7 @@ func (a *agents) enrolled(record *agentRecord) {
 		m = newMember(record)
 		a.members[record.ID] = m
 	}
+	m.record = record // it may have another key by now
 	for _, r := range record.Resources {
 		known := a.resources[r.Name]
 		if known == nil {
@@ -91,6 +92,13 @@ func (a *agents) enrolled(record *agentRecord) {
 			known.members = append(known.members, m)
 		}
 	}
+}
+
+// knows reports whether the agent's enrolment is known.
+func (a *agents) knows(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.members[id] != nil
 }
 
 // revoked forgets what the agent was enrolled for and cuts its sessions.
@@ -193,6 +201,17 @@ func (a *agents) names() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Sorted(maps.Keys(a.resources))
+}
+
+// sessionCounts counts them for every agent that has any.
+func (a *agents) sessionCounts() map[string]int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := map[string]int{}
+	for _, l := range a.links {
+		all[l.agent.ID]++
+	}
+	return all
 }
 
 // sessionsOf counts the live sessions of an agent.

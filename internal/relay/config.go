@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"iap/auth"
+	"iap/internal/cluster"
 	"iap/internal/config"
 	"iap/internal/usage"
 	"iap/tunnel"
@@ -33,6 +34,9 @@ type Config struct {
 	// Data is the folder of what must survive a restart: the relay's key, its
 	// database, the audit log. Default "/var/lib/iap-relay".
 	Data string `yaml:"data"`
+	// Instance names this relay among those that share its state: a-z, 0-9, dot and
+	// dash. Default: a random id, kept in Data.
+	Instance string `yaml:"instance"`
 	// State is the URL of the state store: sqlite:/path (one relay) or
 	// postgres://user@host/database (several). Default: sqlite in Data.
 	State string `yaml:"state"`
@@ -262,6 +266,8 @@ func (c *Config) validate() error {
 		return errors.New("keys.per_principal: must be at least 1; leave keys: out of the grants to have none")
 	case !strings.HasPrefix(c.State, "sqlite:") && !c.isShared():
 		return errors.New("state: not a URL of a store; write sqlite:/path/state.db (one relay) or postgres://user@host/database (several)")
+	case c.Instance != "" && cluster.CheckInstance(c.Instance) != nil:
+		return cluster.CheckInstance(c.Instance)
 	case len(c.AdminSocket) > maxSocketPath:
 		return fmt.Errorf("admin_socket: %s is longer than the %d bytes a socket's path may have", c.AdminSocket, maxSocketPath)
 	case len(c.Issuers) == 0:

@@ -41,6 +41,13 @@
 //	live.go          asking the policy again about what runs
 //	identity.go, assertion.go   what the upstream is told of the caller
 //
+// Several relays over one state:
+//
+//	cluster.go       who this one is, and what of the state it follows
+//	heard.go         doing what was decided at others; owed.go: what the state has yet to be told
+//	peers.go         asking the others, so that one answers for all
+//	sharedkeys.go    the next relay key, which they share
+//
 // Its own API:
 //
 //	api.go, adminapi.go, adminkill.go    what a principal has done, and what administrators have

@@ -146,6 +146,11 @@ func (r *Relay) join(ctx context.Context, source string, q admin.JoinRequest) (a
 	}
 	r.enrolling.Lock()
 	defer r.enrolling.Unlock()
+	ctx, free, err := r.enrolAlone(ctx)
+	if err != nil {
+		return admin.JoinReply{}, err
+	}
+	defer free()
 	reply, err := r.tryJoin(ctx, q, e)
 	if err != nil {
 		if errors.Is(err, errGuessed) { // a token that was used shows that its holder had it
@@ -158,6 +163,26 @@ func (r *Relay) join(ctx context.Context, source string, q admin.JoinRequest) (a
 		}
 	}
 	return reply, err
+}
+
+// enrolAlone keeps other relays from enrolling anybody, and learns whom they have
+// enrolled: two tokens may name one resource.
+func (r *Relay) enrolAlone(ctx context.Context) (context.Context, func(), error) {
+	if !r.cfg.isShared() {
+		return ctx, func() {}, nil
+	}
+	held, free, err := r.cluster.Lock(ctx, keyEnrolling)
+	if err != nil {
+		return nil, nil, stateUnavailable(err)
+	}
+	for item, err := range state.All(held, r.store, keyAgent) {
+		if err != nil {
+			free()
+			return nil, nil, stateUnavailable(err)
+		}
+		r.heardAgent(item, false)
+	}
+	return held, free, nil
 }
 
 // tryJoin spends the token, records the enrolment and stores the agent, in this

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"iap/internal/admin"
@@ -17,14 +18,30 @@ const (
 )
 
 // AdminResources lists every resource with each of its agents.
-func (a *adminAPI) AdminResources(context.Context) (admin.ResourceStates, error) {
+func (a *adminAPI) AdminResources(ctx context.Context) (admin.ResourceStates, error) {
+	list := a.localResources()
+	answers, silent := askPeers[admin.ResourceStates](ctx, a.relay, askResources, nil)
+	list.Silent = silent
+	for _, other := range answers {
+		for _, theirs := range other.Resources {
+			i := slices.IndexFunc(list.Resources, func(one admin.ResourceState) bool { return one.Name == theirs.Name })
+			if i >= 0 {
+				joinAgents(&list.Resources[i], theirs)
+			}
+		}
+	}
+	return list, nil
+}
+
+// localResources is what this relay knows of them.
+func (a *adminAPI) localResources() admin.ResourceStates {
 	list := admin.ResourceStates{Resources: []admin.ResourceState{}}
 	for _, name := range a.relay.agents.names() {
 		if one, known := a.relay.agents.state(name); known {
 			list.Resources = append(list.Resources, one)
 		}
 	}
-	return list, nil
+	return list
 }
 
 // state is a resource with each of its agents.

@@ -316,6 +316,12 @@ func (r *Relay) usedKey(held *heldKey) {
 // everything that takes rights away. A key that the state cannot forget stays here,
 // ended, so that it can be revoked once more.
 func (r *Relay) endKey(ctx context.Context, held *heldKey) error {
+	r.endHeld(held)
+	return r.orOwe(ctx, keyProgram+held.ID, func(ctx context.Context) error { return r.forgetKey(ctx, held) })
+}
+
+// endHeld ends a key in memory, and what runs with it.
+func (r *Relay) endHeld(held *heldKey) {
 	held.ended.Store(true)
 	with := func(c *guard.Caller) bool {
 		caller, ok := c.Value.(*keyCaller)
@@ -323,6 +329,10 @@ func (r *Relay) endKey(ctx context.Context, held *heldKey) error {
 	}
 	r.guard.End(with, &guard.Ended{Code: tunnel.CodeRevoked.String(), Message: messageKeyRevoked})
 	r.guard.Recheck(context.WithValue(r.ctx, recheckKey{}, true), tunnel.CodeRevoked.String(), with) // who is between its decision and its answer
+}
+
+// forgetKey has the state forget a key that has ended, and its owner with the last.
+func (r *Relay) forgetKey(ctx context.Context, held *heldKey) error {
 	r.keys.writing.Lock()
 	defer r.keys.writing.Unlock()
 	if err := r.store.Delete(ctx, keyProgram+held.ID, -1); err != nil && !errors.Is(err, state.ErrNotFound) {

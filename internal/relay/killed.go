@@ -12,7 +12,6 @@ import (
 
 	"iap/auth"
 	"iap/internal/admin"
-	"iap/internal/guard"
 	"iap/internal/state"
 	"iap/tunnel"
 )
@@ -25,7 +24,7 @@ const tokenKilled = "killed"
 // alone.
 type refused struct {
 	mu  sync.RWMutex
-	ids map[string]bool // guarded by mu; key ids, agent ids, principals and places of tokens
+	ids map[string]bool // guarded by mu; key ids, agent ids, principals and places of tokens; true: the state has it
 }
 
 func (r *refused) add(id string) {
@@ -34,7 +33,24 @@ func (r *refused) add(id string) {
 	if r.ids == nil {
 		r.ids = map[string]bool{}
 	}
-	r.ids[id] = true
+	r.ids[id] = r.ids[id]
+}
+
+// keep notes that the state has it: once the state has it no more, it was taken
+// back.
+func (r *refused) keep(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, there := r.ids[id]; there {
+		r.ids[id] = true
+	}
+}
+
+// kept reports whether the state has it.
+func (r *refused) kept(id string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.ids[id]
 }
 
 func (r *refused) drop(id string) {
@@ -46,7 +62,8 @@ func (r *refused) drop(id string) {
 func (r *refused) has(id string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.ids[id]
+	_, there := r.ids[id]
+	return there
 }
 
 // empty spares whoever asks for several ids on the way of each request.
@@ -143,10 +160,12 @@ func (r *Relay) refuseLogin(s *session) {
 // storeRefusal makes it outlive the process.
 func (r *Relay) storeRefusal(ctx context.Context, s *session) error {
 	id := s.identity()
-	if !id.principal.Workload {
-		return r.killKey(ctx, s.tunnel.PublicKey())
+	if id.principal.Workload {
+		at := tokenPlace(id.token)
+		return errors.Join(r.killToken(ctx, at, id.token.Expires), r.tellKill(ctx, at))
 	}
-	return r.killToken(ctx, tokenPlace(id.token), id.token.Expires)
+	key := s.tunnel.PublicKey()
+	return errors.Join(r.killKey(ctx, key), r.tellKill(ctx, auth.KeyID(key)))
 }
 
 func (r *Relay) killToken(ctx context.Context, at string, expires time.Time) error {
@@ -177,6 +196,7 @@ func (r *Relay) loadRevocations(ctx context.Context) error {
 	}
 	for _, one := range all {
 		r.refused.add(keyPrincipal + one.Principal)
+		r.refused.keep(keyPrincipal + one.Principal)
 	}
 	return nil
 }
@@ -185,21 +205,20 @@ func (r *Relay) loadRevocations(ctx context.Context) error {
 // restored, and ends what runs: first in memory.
 func (r *Relay) revokePrincipal(ctx context.Context, one revocation) error {
 	id := one.Principal
-	r.refused.add(keyPrincipal + id)
-	message := errRevoked().Message
-	for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil && s.identity().id() == id }) {
-		s.stop(tunnel.CodeRevoked, message)
-	}
-	r.guard.End(func(c *guard.Caller) bool { return c.Principal == id }, &guard.Ended{Code: tunnel.CodeRevoked.String(), Message: message})
-	err := save(ctx, r.store, keyPrincipal+id, 0, one, time.Time{})
-	if errors.Is(err, state.ErrConflict) { // revoked before
-		return nil
-	}
-	return err
+	r.endRevoked(id)
+	return r.orOwe(ctx, keyPrincipal+id, func(ctx context.Context) error {
+		err := save(ctx, r.store, keyPrincipal+id, 0, one, time.Time{})
+		if err == nil || errors.Is(err, state.ErrConflict) { // revoked before
+			r.refused.keep(keyPrincipal + id)
+			return nil
+		}
+		return err
+	})
 }
 
 // restorePrincipal takes a revocation back, first where it would come back from.
 func (r *Relay) restorePrincipal(ctx context.Context, id string) error {
+	r.owed.forgive(keyPrincipal + id)
 	if err := r.store.Delete(ctx, keyPrincipal+id, -1); err != nil {
 		return err
 	}

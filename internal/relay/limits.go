@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"time"
 
@@ -21,7 +20,7 @@ const settleTimeout = 5 * time.Second
 // does.
 func (r *Relay) openLimits(ctx context.Context) error {
 	book, err := limit.Open(ctx, limit.Options{
-		Store: r.store, Holder: keyID(r.assertionKey.Public().(ed25519.PublicKey)), Now: r.now, Logger: r.log, Notice: r.limitNotice,
+		Store: r.store, Holder: r.cluster.Instance(), Now: r.now, Logger: r.log, Notice: r.limitNotice,
 	})
 	if err != nil {
 		return err

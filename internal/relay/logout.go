@@ -145,6 +145,11 @@ func (r *Relay) providerLogout(ctx context.Context, o *auth.Logout, source strin
 // endLogins ends what runs with the logins, and counts their sessions.
 func (r *Relay) endLogins(o *auth.Logout) (sessions int) {
 	r.logouts.add(logoutPlace(o), o, r.now())
+	return r.endLoggedOut()
+}
+
+// endLoggedOut ends what runs with logins that a provider has ended.
+func (r *Relay) endLoggedOut() (sessions int) {
 	no := errLoggedOut()
 	for _, s := range r.sessions.all(func(s *session) bool { return r.logouts.ended(s.identity()) }) {
 		if s.ctx.Err() == nil {

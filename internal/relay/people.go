@@ -24,7 +24,19 @@ const (
 )
 
 // Sessions lists live sessions.
-func (a *adminAPI) Sessions(_ context.Context, q admin.SessionQuestion) (admin.SessionList, error) {
+func (a *adminAPI) Sessions(ctx context.Context, q admin.SessionQuestion) (admin.SessionList, error) {
+	own, err := a.localSessions(q)
+	if err != nil || !a.relay.cfg.isShared() {
+		return own, err
+	}
+	limit, _ := pageSize(q.Limit)
+	q.Limit = min(limit, peerPage)
+	answers, silent := askPeers[admin.SessionList](ctx, a.relay, askSessions, q)
+	return joinSessions(own, answers, silent, limit), nil
+}
+
+// localSessions are those of this relay.
+func (a *adminAPI) localSessions(q admin.SessionQuestion) (admin.SessionList, error) {
 	if q.Role != "" && q.Role != string(tunnel.RoleUser) && q.Role != string(tunnel.RoleAgent) {
 		return admin.SessionList{}, badRequest(fmt.Sprintf("role: %q is neither user nor agent", q.Role))
 	}
@@ -40,7 +52,7 @@ func (a *adminAPI) Sessions(_ context.Context, q admin.SessionQuestion) (admin.S
 		if len(list.Sessions) == limit {
 			break
 		}
-		list.Sessions, list.Next = append(list.Sessions, s.info()), placeOf(s)
+		list.Sessions, list.Next = append(list.Sessions, a.relay.info(s)), placeOf(s)
 	}
 	if len(list.Sessions) < limit {
 		list.Next = ""
@@ -49,8 +61,20 @@ func (a *adminAPI) Sessions(_ context.Context, q admin.SessionQuestion) (admin.S
 }
 
 // placeOf is where a session stands in the order of all, as a text that sorts so.
-func placeOf(s *session) string {
-	return fmt.Sprintf("%020d-%s", s.tunnel.Started().UnixNano(), s.tunnel.ID())
+func placeOf(s *session) string { return placeOfInfo(s.info()) }
+
+func placeOfInfo(s admin.SessionInfo) string {
+	return fmt.Sprintf("%020d-%s", s.Started.UnixNano(), s.ID)
+}
+
+// info is the session as administrators are shown it: with its relay, where there
+// are several.
+func (r *Relay) info(s *session) admin.SessionInfo {
+	one := s.info()
+	if r.cfg.isShared() {
+		one.Relay = r.cluster.Instance()
+	}
+	return one
 }
 
 func wanted(s *session, q admin.SessionQuestion) bool {

@@ -167,7 +167,7 @@ func (r *Relay) problem(ctx context.Context) string {
 	if _, err := r.store.List(ctx, keyJoin, "", 1); err != nil {
 		return "state_unavailable"
 	}
-	return ""
+	return r.cluster.Problem()
 }
 
 // serveTunnel turns the connection into a session and serves it to its end.

@@ -17,6 +17,7 @@ import (
 
 	"iap/auth"
 	"iap/internal/audit"
+	"iap/internal/cluster"
 	"iap/internal/guard"
 	"iap/internal/limit"
 	"iap/internal/relaykey"
@@ -41,12 +42,13 @@ type Relay struct {
 	started      time.Time
 	ring         *relaykey.Ring // the relay's own keys
 	store        state.Store
+	cluster      *cluster.Cluster // the relays that share the state
 	audit        *audit.Log
 	policy       *rego.Engine
 	verifier     *auth.Verifier
 	guard        *guard.Guard
 	assertions   *assertions
-	assertionKey ed25519.PrivateKey // salts and the holder of leases come from it too: it stays when the relay's key changes
+	assertionKey ed25519.PrivateKey // salts come from it too: it stays when the relay's key changes
 	cert         *certificate
 
 	sessions   *sessions
@@ -58,6 +60,7 @@ type Relay struct {
 	ids        *ids
 	inflight   inflight
 	refused    refused
+	owed       owed
 	logouts    logoutBook
 	logoutDoor logoutDoor
 	keys       keyring
@@ -136,6 +139,9 @@ func (r *Relay) openData(ctx context.Context) error {
 		return err
 	}
 	r.closers = append(r.closers, r.store.Close)
+	if err := r.openCluster(ctx); err != nil {
+		return err
+	}
 	r.audit, err = audit.Open(audit.Options{Dir: r.cfg.Audit.Dir, Sync: r.cfg.Audit.Sync, Now: r.now, Logger: r.log})
 	if err != nil {
 		return err
@@ -257,7 +263,7 @@ func (r *Relay) AdminSocket() string { return r.cfg.AdminSocket }
 // Run serves until ctx ends, then drains: no new sessions and streams, running
 // ones have until the configured limit, or until force is closed.
 func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
-	failed := make(chan error, 7) // one for each of those below
+	failed := make(chan error, 8) // one for each of those below
 	serve := func(what string, f func() error) {
 		r.spawn(func() {
 			if err := f(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) && r.ctx.Err() == nil {
@@ -267,7 +273,9 @@ func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
 	}
 	serve("serve streams", func() error { return r.streams.http.Serve(r.streams) })
 	serve("serve admin socket", r.admin.serve)
+	r.follow()
 	serve("watch state", func() error { r.watchState(); return nil })
+	serve("tell the state", func() error { r.payOwed(); return nil })
 	serve("watch relay key", func() error { r.watchKeys(); return nil })
 	serve("watch clock", func() error { r.watchClock(); return nil })
 	serve("watch policy", func() error {

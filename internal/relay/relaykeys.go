@@ -37,7 +37,7 @@ func (r *Relay) openKeys() (err error) {
 func (r *Relay) watchKeys() {
 	for {
 		r.activateKey(r.ctx)
-		if !sleep(r.ctx, keyLook) {
+		if !sleep(r.ctx, r.keyDue()) {
 			return
 		}
 	}
@@ -75,7 +75,7 @@ func (a *adminAPI) RotateRelay(ctx context.Context, q admin.NewRelayKey) (admin.
 			return none, badRequest(fmt.Sprintf("overlap: %q is no time from 0s to %s", q.Overlap, maxKeyOverlap))
 		}
 	}
-	link, err := r.ring.Prepare(r.now().Add(overlap))
+	link, err := r.prepareKey(ctx, r.now().Add(overlap))
 	if errors.Is(err, relaykey.ErrPrepared) {
 		return none, &admin.Error{
 			Status: http.StatusConflict, Code: "rotation_under_way", Message: fmt.Sprintf("the next relay key %s is announced already, in force from %s", relaykey.ID(link.New), link.From.Format(time.RFC3339)),
@@ -84,12 +84,9 @@ func (a *adminAPI) RotateRelay(ctx context.Context, q admin.NewRelayKey) (admin.
 	}
 	if err != nil {
 		r.log.Error("prepare the next relay key", "error", err)
-		return none, &admin.Error{Status: http.StatusServiceUnavailable, Code: "rotation_failed", Message: "the relay could not write its next key; the current one stays", Hint: "see the relay's log, and the space on its disk"}
+		return none, &admin.Error{Status: http.StatusServiceUnavailable, Code: "rotation_failed", Message: "the relay could not write its next key; the current one stays", Hint: "see the relay's log, its database and the space on its disk"}
 	}
-	_, chain := r.ring.Shown()
-	for _, s := range r.sessions.all(func(*session) bool { return true }) {
-		_ = s.tunnel.ShowRelayKeys(chain) // whoever misses it is shown it at the next handshake
-	}
+	r.showKeys()
 	if overlap == 0 {
 		r.activateKey(ctx)
 	}

@@ -81,10 +81,14 @@ func (r *Relay) serveAgent(t *tunnel.Session, source string) {
 		_ = t.Close(tunnel.CodeRevoked, "this agent was revoked")
 		return
 	}
+	if !r.agents.knows(id.agent.ID) { // it enrolled at another relay, of which this one has yet to hear
+		r.agents.enrolled(id.agent)
+	}
 	l := &link{session: t, agent: id.agent}
 	r.agents.add(l)
 	defer r.agents.remove(l)
 	if r.refused.has(id.agent.ID) { // while it was entered
+		r.agents.revoked(id.agent.ID)
 		_ = t.Close(tunnel.CodeRevoked, "this agent was revoked")
 		return
 	}

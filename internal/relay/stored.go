@@ -20,6 +20,7 @@ const (
 
 	keyOwned = "id/" // + hash of resource, kind and id: ownedID
 
+	keyKilled    = "killed/"    // + key id, or place of a token: by which relay; read by those that have its sessions
 	keyPrincipal = "principal/" // + principal id: revocation; there while it holds
 
 	keyLogout      = "logout/"       // + issuer/sub/subject or issuer/sid/hash: logouts
@@ -27,6 +28,9 @@ const (
 
 	keyProgram = "program-key/" // + id: programKey
 	keyOwners  = "key-owner/"   // + principal id: keyOwner; there while it has keys
+
+	keyNextRelay = "relay-key/" // + number: sealedKey; the next key of relays that share one
+	keyEnrolling = "enrolling"  // instance of the relay that enrols an agent just now
 )
 
 // agentRecord is an enrolled agent.

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,8 +44,9 @@ grants:
 type system struct {
 	t        testing.TB
 	dir      string
-	grants   string // path
-	name     string // of the relay, with its port
+	grants   string         // path
+	name     string         // of the relay, with its port
+	connect  netip.AddrPort // where it listens, if that is not what the name says
 	caFile   string
 	roots    *x509.CertPool
 	provider *dev.Provider
@@ -324,7 +326,13 @@ func joinRequest(token auth.JoinToken, key ed25519.PrivateKey) admin.JoinRequest
 }
 
 func (s *system) sendJoin(q admin.JoinRequest) (admin.JoinReply, error) {
-	transport := &http.Transport{TLSClientConfig: s.tls()}
+	transport := &http.Transport{TLSClientConfig: s.tls(), DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if s.connect.IsValid() {
+			address = s.connect.String()
+		}
+		var d net.Dialer
+		return d.DialContext(ctx, network, address)
+	}}
 	defer transport.CloseIdleConnections()
 	return admin.Join(within(s.t), &http.Client{Transport: transport}, s.name, q)
 }
@@ -393,7 +401,7 @@ func (u *user) present(class tunnel.Class, token string) (*tunnel.Session, error
 func (s *system) dial(cfg tunnel.ClientConfig) (*tunnel.Session, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	d := tunnel.Dialer{Address: s.name, TLS: s.tls()}
+	d := tunnel.Dialer{Address: s.name, Connect: s.connect, TLS: s.tls()}
 	conn, err := d.Dial(ctx)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/ed25519"
 	"net/http"
 	"slices"
 	"time"
@@ -30,7 +29,7 @@ const minRetain = 24 * time.Hour
 // That the last seconds of them are lost is no failure of the relay.
 func (r *Relay) openUsage() error {
 	book, err := usage.Open(usage.Options{
-		Store: r.store, Holder: keyID(r.assertionKey.Public().(ed25519.PublicKey)), Retain: time.Duration(r.cfg.Usage.Retain), Now: r.now, Logger: r.log,
+		Store: r.store, Holder: r.cluster.Instance(), Retain: time.Duration(r.cfg.Usage.Retain), Now: r.now, Logger: r.log,
 	})
 	if err != nil {
 		return err

@@ -144,34 +144,70 @@ func (r *Ring) Pending() (Link, bool) {
 // Prepare makes the next key, which comes into force at from. ErrPrepared if
 // there is one: it may have been shown, and a second would be a fork.
 func (r *Ring) Prepare(from time.Time) (Link, error) {
+	link, next, err := r.Propose(from)
+	if err != nil {
+		return link, err
+	}
+	return link, r.Adopt(link, next)
+}
+
+// Propose makes a next key and shows it to nobody: Adopt prepares it, here and at
+// whoever shares the key in force.
+func (r *Ring) Propose(from time.Time) (Link, ed25519.PrivateKey, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.next != nil {
-		return r.chain[len(r.chain)-1], ErrPrepared
+		return r.chain[len(r.chain)-1], nil, ErrPrepared
 	}
 	next, err := r.files.NewKey()
 	if err != nil {
-		return Link{}, err
+		return Link{}, nil, err
+	}
+	return Sign(r.current, next, r.number()+1, from), next, nil
+}
+
+// number is that of the last key in the chain. mu is held.
+func (r *Ring) number() int64 {
+	if n := len(r.chain); n > 0 {
+		return r.chain[n-1].Number
+	}
+	return 0
+}
+
+// Awaits reports whether the link is to the key that would come next.
+func (r *Ring) Awaits(link Link) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next == nil && link.Number == r.number()+1
+}
+
+// Adopt prepares a next key that was proposed. ErrPrepared if there is one.
+func (r *Ring) Adopt(link Link, next ed25519.PrivateKey) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.next != nil:
+		return ErrPrepared
+	case !bytes.Equal(link.Old, public(r.current)) || !bytes.Equal(link.New, public(next)) || link.Number != r.number()+1:
+		return errors.New("the next key does not follow the one in force")
+	}
+	if err := link.Verify(); err != nil {
+		return err
 	}
 	if err := r.files.SaveKey(r.path(nextFile), next); err != nil {
-		return Link{}, err
+		return err
 	}
-	number := int64(1)
-	if n := len(r.chain); n > 0 {
-		number = r.chain[n-1].Number + 1
-	}
-	link := Sign(r.current, next, number, from)
 	chain := append(append([]Link(nil), r.chain...), link)
 	chain = chain[max(0, len(chain)-MaxChain):]
 	data, err := json.MarshalIndent(chain, "", "  ")
 	if err != nil {
-		return Link{}, err
+		return err
 	}
 	if err := r.files.Write(r.path(chainFile), append(data, '\n')); err != nil {
-		return Link{}, err
+		return err
 	}
 	r.chain, r.next = chain, next
-	return link, nil
+	return nil
 }
 
 // Activate puts the prepared key in force if its time has come, and reports

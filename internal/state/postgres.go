@@ -17,7 +17,7 @@ const (
 	pgConnectWait  = 3 * time.Second        // for one server to answer
 	pgReadWait     = 5 * time.Second        // for a read, also of a caller that would wait for ever
 	pgRetry        = 50 * time.Millisecond  // before a second try; doubled up to the next
-	pgRetryMost    = 500 * time.Millisecond // between tries: a revocation must be heard within a second of the database's return
+	pgRetryMost    = 250 * time.Millisecond // between tries: a revocation must be heard within a second of the database's return
 	pgTries        = 4                      // of a call that never reached the server
 	pgPoll         = 2 * time.Second        // the longest silence of the listening connection: then it is asked whether it lives
 	pgGather       = 20 * time.Millisecond  // between two looks at the changes

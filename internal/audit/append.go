@@ -110,18 +110,20 @@ func (l *Log) write(n *line) error {
 			return err
 		}
 	}
-	worn := l.segment.worn.Load()
-	if worn || l.size >= l.rotateAt {
+	now, mono := l.stamp()
+	worn, old := l.segment.worn.Load(), !l.ages.IsZero() && !now.Before(l.ages)
+	if worn || old || l.size >= l.rotateAt {
 		if err := l.rotate(); err != nil {
 			if worn {
 				return err
 			}
 			// A segment that is too long is better than a record that is missing.
 			l.rotateAt = l.size + l.segmentBytes/rotateRetry
+			l.agesFrom(now)
 			l.log.Warn("audit segment could not be rotated", "error", err)
 		}
+		now, mono = l.stamp()
 	}
-	now, mono := l.stamp()
 	if !n.at.IsZero() {
 		now = n.at
 	}

@@ -51,7 +51,8 @@ func (l *Log) syncBatch(b *batch) {
 // pages it could not write, and would report success the next time.
 type segment struct {
 	file
-	worn atomic.Bool // a sync failed
+	first uint64      // number of its first record
+	worn  atomic.Bool // a sync failed
 
 	mu    sync.Mutex
 	ended bool  // guarded by mu
@@ -72,6 +73,16 @@ func (s *segment) syncLocked() error {
 		s.worn.Store(true)
 	}
 	return s.err
+}
+
+// flush puts what was written on the disk. A failure is the caller's alone: nobody waits for it.
+func (s *segment) flush() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.err != nil {
+		return s.err
+	}
+	return s.Sync()
 }
 
 // end closes the file, synced if it is to be durable, and returns what the records that were not synced before get.

@@ -30,6 +30,10 @@ const (
 	ReasonTornLine     = "torn_line"       // an unfinished last line was set aside
 	ReasonBadLines     = "bad_lines"       // lines that are no events were found and left where they are
 	ReasonRecovered    = "audit_recovered" // the log can write again; Count records were refused meanwhile
+	ReasonExpired      = "records_expired" // the first Count lines were deleted, as retention asks
+
+	ReasonHashesMismatch = "hashes_mismatch" // a hash file was not its segment's; it was set aside and made anew
+	ReasonTreeMismatch   = "tree_mismatch"   // the files are not those that the last checkpoint was signed for
 
 	EndedRelayLost        = "relay_lost"        // the relay ended without knowing how the request did
 	EndedAuditUnavailable = "audit_unavailable" // the decision could not be made durable, so the request was not sent

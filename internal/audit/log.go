@@ -44,6 +44,10 @@ type Options struct {
 	Dir          string           // made with mode 0700; used by one process at a time
 	Sync         string           // SyncWrite (default) or SyncGroup
 	SegmentBytes int64            // a segment that has grown by this is followed by a new one; 0: 64 MiB
+	SegmentAge   time.Duration    // a segment that was begun so long ago is followed by a new one; 0: never
+	Retain       time.Duration    // segments are deleted when all they hold is older; 0: never; needs Keys
+	Origin       string           // the log's name in its checkpoints: the relay's public name, "/audit/", the instance
+	Keys         Keys             // signs checkpoints; nil: there are none
 	ReserveBytes int64            // disk space held back for outcomes, kills and revocations; 0: 4 MiB, negative: none
 	Now          func() time.Time // nil: time.Now
 	Logger       *slog.Logger     // nil: silent
@@ -54,6 +58,7 @@ type Log struct {
 	dir          string
 	durable      bool // SyncGroup
 	segmentBytes int64
+	segmentAge   time.Duration
 	now          func() time.Time
 	log          *slog.Logger
 	openFile     func(path string, flags int) (file, error)
@@ -63,15 +68,17 @@ type Log struct {
 	lines    sync.Pool     // of *line
 	syncTurn chan struct{} // holds a value while somebody syncs a batch
 	denials  denials
+	proof    *prover       // nil: no checkpoints
 	stop     chan struct{} // closed by Close; ends the goroutine in working
 	closing  sync.Once
 	working  sync.WaitGroup
 
 	mu       sync.Mutex // guards all below
 	segment  *segment
-	size     int64 // bytes of whole records in segment
-	rotateAt int64 // size from which a new segment is begun
-	dirty    bool  // there may be bytes behind size
+	size     int64     // bytes of whole records in segment
+	rotateAt int64     // size from which a new segment is begun
+	ages     time.Time // when the segment is old enough for a new one; zero: never
+	dirty    bool      // there may be bytes behind size
 	seq      uint64
 	mono     int64
 	batch    *batch                  // of the records written since the last sync began
@@ -109,18 +116,21 @@ func openLog(o Options, openFile func(string, int) (file, error)) (*Log, error) 
 		return nil, errors.Join(err, l.release())
 	}
 	l.working.Go(l.flushDenials)
+	if l.proof != nil {
+		l.proof.done.Go(l.proof.run)
+	}
 	return l, nil
 }
 
 func newLog(o Options) (*Log, error) {
-	l := &Log{dir: o.Dir, durable: o.Sync == SyncGroup, segmentBytes: o.SegmentBytes, now: o.Now, log: o.Logger}
+	l := &Log{dir: o.Dir, durable: o.Sync == SyncGroup, segmentBytes: o.SegmentBytes, segmentAge: o.SegmentAge, now: o.Now, log: o.Logger}
 	switch {
 	case o.Dir == "":
 		return nil, errors.New("open audit log: no directory given")
 	case o.Sync != "" && o.Sync != SyncWrite && o.Sync != SyncGroup:
 		return nil, fmt.Errorf("open audit log: sync is %q, want %s or %s", o.Sync, SyncWrite, SyncGroup)
-	case o.SegmentBytes < 0:
-		return nil, errors.New("open audit log: the size of segments is negative")
+	case o.SegmentBytes < 0 || o.SegmentAge < 0 || o.Retain < 0:
+		return nil, errors.New("open audit log: the size or age of segments or the retention is negative")
 	}
 	if l.segmentBytes == 0 {
 		l.segmentBytes = defaultSegment
@@ -141,7 +151,9 @@ func newLog(o Options) (*Log, error) {
 	l.stop = make(chan struct{})
 	l.batch = newBatch()
 	l.open = make(map[string]openDecision)
-	return l, nil
+	var err error
+	l.proof, err = newProver(l, o)
+	return l, err
 }
 
 // Healthy returns nil if the log takes decisions. If it did not lately, it is tried now: a relay that is taken out of
@@ -174,7 +186,7 @@ func (l *Log) tryAgain() (*batch, error) {
 	return l.batch, err
 }
 
-// Close writes the counted denials, syncs the file and releases the directory. Records fail from then on.
+// Close writes the counted denials, syncs the file, signs a last checkpoint and releases the directory. Records fail from then on.
 func (l *Log) Close() error {
 	var err error
 	l.closing.Do(func() {
@@ -185,6 +197,7 @@ func (l *Log) Close() error {
 		l.closed = true
 		l.endSegment(true)
 		l.mu.Unlock()
+		l.proof.end(true)
 		err = l.release()
 	})
 	return err

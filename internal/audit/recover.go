@@ -88,7 +88,10 @@ func (l *Log) resume(segments []segmentName) error {
 	if err != nil {
 		return fmt.Errorf("open audit segment: %w", err)
 	}
-	l.segment, l.size, l.rotateAt = &segment{file: file}, torn.whole, l.segmentBytes
+	l.segment, l.size, l.rotateAt = &segment{file: file, first: last.first}, torn.whole, l.segmentBytes
+	if begun := firstTime(path); !begun.IsZero() {
+		l.agesFrom(begun)
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // segmentName is a file of the log and the number of its first record.
@@ -102,11 +103,20 @@ func (l *Log) rotate() error {
 		}
 	}
 	l.endSegment(l.durable)
-	l.segment = &segment{file: next}
+	l.segment = &segment{file: next, first: first}
 	l.size = int64(len(head))
 	l.rotateAt = l.size + l.segmentBytes
+	l.agesFrom(l.now())
+	l.proof.nudge()
 	l.seq += records
 	return nil
+}
+
+// agesFrom sets when the segment that was begun then is old enough to be followed by a new one; l.mu is held.
+func (l *Log) agesFrom(begun time.Time) {
+	if l.segmentAge > 0 {
+		l.ages = begun.Add(l.segmentAge)
+	}
 }
 
 // endSegment closes the segment and tells those who wait for its last records how they fared; l.mu is held.

@@ -24,7 +24,7 @@ const MaxNote = 8 << 10
 
 const (
 	timeLine     = "time "
-	expiredLine  = "expired"
+	expiredLine  = "expired "
 	timeForm     = "2006-01-02T15:04:05.000Z"
 	algorithm    = 1 // Ed25519, in a key's hash and in front of a key
 	maxLines     = 16
@@ -44,7 +44,8 @@ type Checkpoint struct {
 	Size    int64 // lines
 	Root    tree.Hash
 	Time    time.Time // UTC, in milliseconds
-	Expired bool      // it is the head of a log whose first Size lines have expired
+	Expired uint64    // of the head of a log whose first Size lines have expired: the number of the last of these records
+	Before  time.Time // of such a head: when the first record that is left was written
 }
 
 // Signed is a checkpoint whose signature was verified.
@@ -56,8 +57,8 @@ type Signed struct {
 
 func (c Checkpoint) text() string {
 	text := fmt.Sprintf("%s\n%d\n%s\n%s%s\n", c.Origin, c.Size, c.Root, timeLine, c.Time.UTC().Format(timeForm))
-	if c.Expired {
-		text += expiredLine + "\n"
+	if c.Expired > 0 {
+		text += fmt.Sprintf("%s%d %s\n", expiredLine, c.Expired, c.Before.UTC().Format(timeForm))
 	}
 	return text
 }
@@ -67,7 +68,7 @@ func Sign(c Checkpoint, key ed25519.PrivateKey) (Signed, error) {
 	if !ValidOrigin(c.Origin) || c.Size <= 0 {
 		return Signed{}, fmt.Errorf("sign checkpoint of %q with %d lines: %w", c.Origin, c.Size, ErrMalformed)
 	}
-	c.Time = c.Time.UTC().Truncate(time.Millisecond)
+	c.Time, c.Before = c.Time.UTC().Truncate(time.Millisecond), c.Before.UTC().Truncate(time.Millisecond)
 	signed, err := note.Sign(&note.Note{Text: c.text()}, signer{c.Origin, key})
 	if err != nil {
 		return Signed{}, fmt.Errorf("sign checkpoint: %w", err)
@@ -101,8 +102,12 @@ func Parse(data []byte) (Checkpoint, error) {
 		return c, ErrMalformed
 	}
 	for _, line := range lines[3:] {
-		if line == expiredLine {
-			c.Expired = true
+		if head, ok := strings.CutPrefix(line, expiredLine); ok {
+			through, before, _ := strings.Cut(head, " ")
+			c.Expired, err = strconv.ParseUint(through, 10, 64)
+			if c.Before, _ = time.Parse(timeForm, before); err != nil || c.Before.IsZero() {
+				return c, ErrMalformed
+			}
 		} else if stamp, ok := strings.CutPrefix(line, timeLine); ok {
 			if c.Time, err = time.Parse(timeForm, stamp); err != nil {
 				return c, ErrMalformed

@@ -36,8 +36,11 @@ func signed(t testing.TB, size int64, root byte, key ed25519.PrivateKey) Signed 
 
 func TestCheckpointIsReadAsItWasSigned(t *testing.T) {
 	key, public := newKey()
-	for _, expired := range []bool{false, true} {
+	for _, expired := range []uint64{0, 9} {
 		want := Checkpoint{Origin: origin, Size: 7, Root: tree.Hash{1, 2}, Time: epoch, Expired: expired}
+		if expired > 0 {
+			want.Before = epoch
+		}
 		s, err := Sign(want, key)
 		if err != nil {
 			t.Fatal(err)

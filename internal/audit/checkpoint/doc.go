@@ -10,7 +10,8 @@
 //	128734                                lines in the tree
 //	CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=   root, RFC 6962
 //	time 2026-11-24T09:30:00.123Z         when it was signed
-//	expired                               only in the head of a log whose first lines are gone: these lines are
+//	expired 4711 2026-05-28T00:00:00.000Z   only in the head of a log whose first lines are gone: these are they, up to
+//	                                      record 4711, and the next was written then
 //
 //	— relay.example.com/audit/main dUaUY4…   Ed25519; the key's name is the origin
 //

@@ -65,12 +65,24 @@ func ParseKeyFile(data []byte) (KeyFile, error) {
 	if err := d.Decode(&f); err != nil || len(f.Key) != ed25519.PublicKeySize || len(f.Chain) > MaxLinks {
 		return KeyFile{}, errors.New("read the log's keys: malformed")
 	}
+	if !bytes.Equal(f.Encode(), data) {
+		return KeyFile{}, errors.New("read the log's keys: not as the relay writes them")
+	}
 	for _, l := range f.Chain {
 		if err := l.Verify(); err != nil {
 			return KeyFile{}, fmt.Errorf("read the log's keys: statement %d: %w", l.Number, err)
 		}
 	}
 	return f, nil
+}
+
+// Encode is the file's content.
+func (f KeyFile) Encode() []byte {
+	data, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return nil // a time beyond year 9999, which no statement has
+	}
+	return append(data, '\n')
 }
 
 // Add adds what is not known yet and says whether something was.

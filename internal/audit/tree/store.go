@@ -71,6 +71,19 @@ func (s *Store) Put(path string, lines int64) {
 	s.parts = append(s.parts, part{path, s.Size(), lines})
 }
 
+// Expire forgets the files of the first lines, of which before is the tree.
+func (s *Store) Expire(before *Range) error {
+	gone := 0
+	for gone < len(s.parts) && s.parts[gone].first+s.parts[gone].lines <= before.Size() {
+		gone++
+	}
+	if gone < len(s.parts) && s.parts[gone].first != before.Size() || gone == len(s.parts) && s.Size() != before.Size() {
+		return fmt.Errorf("%w: no file begins behind line %d", ErrNoHashes, before.Size())
+	}
+	s.before, s.parts = before.Clone(), s.parts[gone:]
+	return nil
+}
+
 // Size is the number of lines of the tree.
 func (s *Store) Size() int64 {
 	if n := len(s.parts); n > 0 {
@@ -160,4 +173,45 @@ func (s *Store) ProveLine(size, index int64) ([]Hash, error) { return tlog.Prove
 // ProveExtends proves that the tree of size lines begins with that of the first before lines.
 func (s *Store) ProveExtends(size, before int64) ([]Hash, error) {
 	return tlog.ProveTree(size, before, s)
+}
+
+// FileFirst is how many lines stand before the segment of the hash file at path, ok if it is one.
+func FileFirst(path string) (first int64, ok bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	head := make([]byte, HeadSize)
+	if _, err := io.ReadFull(f, head); err != nil {
+		return 0, false
+	}
+	return ParseHead(head)
+}
+
+// FileLines is how many lines the hash file at path is of, if it is whole and begins behind first lines. One that is
+// growing may end within a line's hashes.
+func FileLines(path string, first int64, growing bool) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	head := make([]byte, HeadSize)
+	if _, err := io.ReadFull(f, head); err != nil {
+		return 0, fmt.Errorf("%w: %s is too short", ErrNoHashes, path)
+	}
+	hashes := info.Size() - HeadSize
+	lines, whole := Count(first, hashes/tlog.HashSize)
+	if !whole && growing {
+		lines, whole = lines-1, true
+	}
+	if at, ok := ParseHead(head); !ok || at != first || !whole || hashes%tlog.HashSize != 0 && !growing {
+		return 0, fmt.Errorf("%w: %s is not whole", ErrNoHashes, path)
+	}
+	return lines, nil
 }

@@ -36,12 +36,15 @@ func newPair(t *testing.T, grants string, changes ...change) *pair {
 	p.one.start()
 	p.two = p.one.beside("two", p.url)
 	p.two.start()
-	p.one.connect, p.two.connect = netip.MustParseAddrPort(p.one.cfg.Listen), netip.MustParseAddrPort(p.two.cfg.Listen)
 	for _, s := range []*system{p.one, p.two} {
+		s.reach()
 		must(t, s.relay.cluster.Beat(within(t)))
 	}
 	return p
 }
+
+// reach has users and agents dial the relay where it listens.
+func (s *system) reach() { s.connect = netip.MustParseAddrPort(s.cfg.Listen) }
 
 // beside prepares another relay as an operator would: the first one's keys, and the rest of its own.
 func (s *system) beside(instance, url string) *system {

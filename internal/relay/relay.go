@@ -139,6 +139,9 @@ func (r *Relay) openData(ctx context.Context) error {
 		return err
 	}
 	r.closers = append(r.closers, r.store.Close)
+	if err := state.CheckCopied(ctx, r.store); err != nil {
+		return err
+	}
 	if err := r.openCluster(ctx); err != nil {
 		return err
 	}

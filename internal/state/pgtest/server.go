@@ -216,6 +216,20 @@ func (s *Server) Exec(t testing.TB, url, sql string, args ...any) {
 	}
 }
 
+// Count asks a question whose answer is one number.
+func (s *Server) Count(t testing.TB, url, sql string) (n int) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if err := conn.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // Close ends the server and removes its files. It may be called on one that never started.
 func (s *Server) Close() error {
 	s.mu.Lock()

@@ -221,7 +221,10 @@ func (a *app) finishLogin(ctx context.Context, p *profile.Profile, relay admin.D
 		return err
 	}
 	stamp.Name = firstOf(c.Tokens.Email, c.Tokens.Name)
-	err := p.Update(ctx, func(s *profile.State) error { s.Login = stamp; return nil })
+	err := p.Update(ctx, func(s *profile.State) error {
+		s.Login, s.Relays = stamp, knownRelays(relay.Relays)
+		return nil
+	})
 	if err == nil {
 		err = p.Remember(ctx, relay.RelayKey, relay.RelayChain, relay.ChannelBinding)
 	}

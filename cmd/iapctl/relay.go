@@ -85,7 +85,7 @@ func (a *app) connectConfig(p *profile.Profile) (connect.Config, error) {
 		return connect.Config{}, err
 	}
 	cfg := connect.Config{
-		Dialer:  &tunnel.Dialer{Address: p.Settings.Relay, TLS: tc},
+		Dialer:  &tunnel.Dialer{Address: p.Settings.Relay, TLS: tc, NetDial: dialAny(p.Settings.Relay, state.Relays)},
 		Relay:   p.Settings.Relay,
 		Version: version.String(),
 		Login:   a.loginReader(p),

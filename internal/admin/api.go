@@ -23,6 +23,8 @@ type Discovery struct {
 	RelayChain     [][]byte          `json:"relay_chain,omitempty"` // how the relay's keys name each other: internal/relaykey
 	Issuers        []DiscoveryIssuer `json:"issuers"`               // those people log in at
 
+	Relays []string `json:"relays,omitempty"` // addresses of the relays behind this name, where several share it
+
 	RefreshSeconds     int64 `json:"refresh_seconds,omitempty"`       // renew a session in use this often; 0: an older relay
 	MaxTokenAgeSeconds int64 `json:"max_token_age_seconds,omitempty"` // tokens issued longer ago are refused; 0: an older relay
 }

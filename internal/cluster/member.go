@@ -23,13 +23,16 @@ const (
 	// MaxMembers bounds how many relays are listed and asked.
 	MaxMembers = 500
 
+	maxAddresses = 16 // told to clients
+
 	keyMember = "relay/"
 )
 
 // Member is one relay as it describes itself.
 type Member struct {
 	Instance string    `json:"instance"`
-	Run      string    `json:"run"` // of the process: tells two under one id apart
+	Run      string    `json:"run"`               // of the process: tells two under one id apart
+	Address  string    `json:"address,omitempty"` // where it itself is reached, if that is not the name of all
 	Version  string    `json:"version"`
 	Policy   string    `json:"policy"` // revision of the policy it has in force
 	Started  time.Time `json:"started"`
@@ -54,8 +57,9 @@ type Cluster struct {
 	run string
 
 	mu      sync.Mutex
-	version int64 // guarded by mu; of our own entry, 0 before the first
-	twin    bool  // guarded by mu; another process goes by our id
+	version int64    // guarded by mu; of our own entry, 0 before the first
+	twin    bool     // guarded by mu; another process goes by our id
+	known   []string // guarded by mu; addresses of all, as of the last beat
 }
 
 // New makes the relay's part.
@@ -80,6 +84,7 @@ func (c *Cluster) Run(ctx context.Context) {
 	var both sync.WaitGroup
 	both.Go(func() { c.answerAll(ctx) })
 	both.Go(func() { c.beatAll(ctx) })
+	both.Go(func() { c.welcome(ctx) })
 	both.Wait()
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatWait)
 	defer cancel()
@@ -102,11 +107,52 @@ func (c *Cluster) beatAll(ctx context.Context) {
 			failing, pause = true, beatRetry
 		} else {
 			failing = false
+			c.noteAddresses(ctx)
 		}
 		if !sleep(ctx, pause) {
 			return
 		}
 	}
+}
+
+// welcome notes the address of a relay that comes, and does not wait for the next beat.
+func (c *Cluster) welcome(ctx context.Context) {
+	runs := map[string]bool{}
+	Follow(ctx, c.o.Store, keyMember, func([]state.Item) { c.noteAddresses(ctx) }, func(item state.Item, deleted bool) {
+		var m Member
+		if !deleted && json.Unmarshal(item.Value, &m) == nil && !runs[m.Run] {
+			if len(runs) >= MaxMembers {
+				clear(runs)
+			}
+			runs[m.Run] = true
+			c.noteAddresses(ctx)
+		}
+	})
+}
+
+func (c *Cluster) noteAddresses(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, beatWait)
+	defer cancel()
+	all, err := c.Members(ctx)
+	if err != nil {
+		return // those known before will do
+	}
+	var known []string
+	for _, m := range all {
+		if m.Address != "" && len(known) < maxAddresses {
+			known = append(known, m.Address)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known = known
+}
+
+// Addresses are where the relays that live are reached one by one, at most 16.
+func (c *Cluster) Addresses() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known
 }
 
 // Beat says that the relay is there, and what it is.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,7 +61,8 @@ func newCluster(t *testing.T) *cluster {
 	})
 	url := c.database.URL(t)
 	c.one = newSystem(t, options{grants: clusterGrants, config: func(text string) string {
-		return withFrontDoor(text) + "\ninstance: one\nstate: \"" + url + "\"\n"
+		listen := regexp.MustCompile(`listen: (".*")`).FindStringSubmatch(text)
+		return withFrontDoor(text) + "\ninstance: one\nstate: \"" + url + "\"\naddress: " + listen[1] + "\n"
 	}})
 	c.two = c.one.beside("two")
 	c.model, _ = startDemo(t, 400)
@@ -105,7 +107,7 @@ func (s *system) beside(instance string) *system {
 	}
 	other.config = filepath.Join(dir, "relay.yaml")
 	s.write(other.config, strings.NewReplacer(
-		s.listen+`"`, other.listen+`"`, filepath.Join(filepath.Dir(s.config), "data"), filepath.Join(dir, "data"), "instance: one", "instance: "+instance,
+		`"`+s.listen+`"`, `"`+other.listen+`"`, filepath.Join(filepath.Dir(s.config), "data"), filepath.Join(dir, "data"), "instance: one", "instance: "+instance,
 		"grants: grants.yaml", "grants: "+s.grants,
 	).Replace(string(text)))
 	other.startRelay()
@@ -249,6 +251,32 @@ func TestTwoRelaysAndTwoAgentsOverOneDatabaseWhileEachOfTheFiveIsKilled(t *testi
 		}
 	}
 	c.checkRecords()
+}
+
+// TestClientOfARelayThatDiesGoesToTheOther keeps its port and its login.
+func TestClientOfARelayThatDiesGoesToTheOther(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	eventually(t, "the relay tells of both", func() bool {
+		answer, err := c.one.https.Get("https://" + c.one.listen + "/.well-known/iap-relay")
+		if err != nil {
+			return false
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		return err == nil && strings.Contains(string(body), `"`+c.two.listen+`"`)
+	})
+	web := newCaller(t, c.one.loggedIn("alice").connect("phi3").url())
+	say := func(text string) bool {
+		got, err := web.tryAsk("POST", "/v1/chat/completions", chatBody("demo", text, false, 4))
+		return err == nil && got.status == http.StatusOK
+	}
+	eventually(t, "the model answers", func() bool { return say("At the first.") })
+	c.one.relay.kill()
+	eventually(t, "it answers by the other relay", func() bool { return say("At the second.") })
+	if c.model.count("At the second.") == 0 {
+		t.Error("the model was not asked")
+	}
 }
 
 // checkRecords holds the logs of both relays against the model server's, and against the budget.

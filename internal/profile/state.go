@@ -32,6 +32,7 @@ type State struct {
 	Binding   string         `json:"binding,omitempty" yaml:"binding,omitempty"`     // strongest channel binding seen
 	RelayKey  string         `json:"relay_key,omitempty" yaml:"relay_key,omitempty"` // base64 of the relay's Ed25519 public key
 	RelayPin  RelayPin       `json:"relay_pin,omitzero" yaml:"relay_pin,omitempty"`  // what leads on from it
+	Relays    []string       `json:"relays,omitempty" yaml:"relays,omitempty"`       // addresses of the relays behind the name, as told at the last login
 	Ports     map[string]int `json:"ports,omitempty" yaml:"ports,omitempty"`         // resource → local port
 	Resources []Resource     `json:"resources,omitempty" yaml:"resources,omitempty"` // last list seen, for completion
 	Login     *Login         `json:"login,omitempty" yaml:"login,omitempty"`         // last login; nil after logout

@@ -22,7 +22,7 @@ func (r *Relay) openCluster(ctx context.Context) error {
 	r.cluster = cluster.New(cluster.Options{
 		Store: r.store, Instance: instance, Now: r.now, Logger: r.log,
 		Describe: func() cluster.Member {
-			return cluster.Member{Version: version.String(), Policy: r.policy.Revision(), Started: r.started}
+			return cluster.Member{Address: r.cfg.Address, Version: version.String(), Policy: r.policy.Revision(), Started: r.started}
 		},
 		Answer: r.answerPeer,
 	})

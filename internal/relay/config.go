@@ -37,6 +37,9 @@ type Config struct {
 	// Instance names this relay among those that share its state: a-z, 0-9, dot and
 	// dash. Default: a random id, kept in Data.
 	Instance string `yaml:"instance"`
+	// Address is where this relay itself is reached, host[:port], if several share
+	// Name: clients learn it at login and go there when another relay is down.
+	Address string `yaml:"address"`
 	// State is the URL of the state store: sqlite:/path (one relay) or
 	// postgres://user@host/database (several). Default: sqlite in Data.
 	State string `yaml:"state"`

@@ -130,7 +130,7 @@ func (r *Relay) serveDiscovery(w http.ResponseWriter, _ *http.Request) {
 	key, chain := r.ring.Shown()
 	d := admin.Discovery{
 		Relay: r.cfg.Name, Version: version.String(), Protocols: []string{tunnel.Protocol},
-		ChannelBinding: string(r.cfg.ChannelBinding), RelayKey: key.Public().(ed25519.PublicKey), RelayChain: chain,
+		ChannelBinding: string(r.cfg.ChannelBinding), RelayKey: key.Public().(ed25519.PublicKey), RelayChain: chain, Relays: r.cluster.Addresses(),
 		RefreshSeconds: seconds(r.cfg.Sessions.Refresh), MaxTokenAgeSeconds: seconds(r.cfg.Sessions.MaxTokenAge),
 	}
 	for _, i := range r.cfg.Issuers {

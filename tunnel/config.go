@@ -68,6 +68,8 @@ type ClientConfig struct {
 	OnRelayKeys func(pub ed25519.PublicKey, chain [][]byte)
 	// OnRotate makes a new key and calls Session.Rotate, because the relay asks for it. Agents only; nil refuses.
 	OnRotate func(ctx context.Context, s *Session) error
+	// OnCheckpoint keeps what the relay shows of its audit log. Agents only; nil leaves the relay without an answer.
+	OnCheckpoint func(Checkpoint) Witnessed
 	// MinBinding refuses a relay whose channel binding is weaker. Empty accepts both.
 	MinBinding Binding
 	// Announce is sent first on the control stream. Agents only.

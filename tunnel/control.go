@@ -40,6 +40,8 @@ const (
 	msgRenewKey   = "renew_key"
 	msgKeyRenewed = "key_renewed"
 	msgRelayKeys  = "relay_keys"
+	msgCheckpoint = "checkpoint"
+	msgWitnessed  = "witnessed"
 	msgGoAway     = "goaway"
 	msgPing       = "ping"
 	msgPong       = "pong"
@@ -231,7 +233,7 @@ func (s *Session) receive(m controlMessage) error {
 	switch m.Type {
 	case msgPing:
 		s.control.send(controlMessage{Type: msgPong, ID: m.ID}) // who asks faster than it reads gets fewer answers
-	case msgRefreshed, msgAnnounced, msgRotated, msgKeyRenewed:
+	case msgRefreshed, msgAnnounced, msgRotated, msgKeyRenewed, msgWitnessed:
 		s.control.answered(m)
 	case msgGoAway:
 		s.dismissed.Store(true)
@@ -248,7 +250,7 @@ func (s *Session) receive(m controlMessage) error {
 		return s.takeLoad(m)
 	case msgRefresh, msgAnnounce, msgRotate:
 		return s.receiveRequest(m)
-	case msgRenewKey, msgRelayKeys:
+	case msgRenewKey, msgRelayKeys, msgCheckpoint:
 		return s.receiveRelay(m)
 	}
 	return nil

@@ -66,6 +66,10 @@
 //	renew_key  id                       relay → agent: make a new key, please
 //	key_renewed  id | code, text        agent → relay
 //	relay_keys chain                    relay → client: how the relay's keys name each other, as in challenge
+//	checkpoint id, text, proof, chain   relay → agent: the latest checkpoint of the relay's audit log, a proof that it
+//	                                    extends the one that the agent holds, and the chain as in relay_keys
+//	witnessed  id, text, kind           agent → relay: the checkpoint that it holds; kind "conflict" if the one shown does
+//	                                    not extend that
 //	goaway     text                     either: open no more streams here
 //	ping, pong id                       either: a sign of life, after 5 s of silence in use, 60 s else
 //	notice     kind, text               relay → client: for a person or the log

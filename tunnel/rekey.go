@@ -107,7 +107,10 @@ func (s *Session) takeRelayKeys(m controlMessage) {
 func (s *Session) receiveRelay(m controlMessage) error {
 	job := func() { s.takeRelayKeys(m) }
 	allowed := !s.relay
-	if m.Type == msgRenewKey {
+	switch m.Type {
+	case msgCheckpoint:
+		job, allowed = func() { s.takeCheckpoint(m) }, !s.relay && s.Role() == RoleAgent
+	case msgRenewKey:
 		job, allowed = func() { s.takeRenewKey(m) }, !s.relay && s.Role() == RoleAgent
 	}
 	if !allowed {

@@ -72,6 +72,63 @@ func printCheck(w io.Writer, report doctor.Report, output string) error {
 	return nil
 }
 
+// witnessDocument is `witness -o json`.
+type witnessDocument struct {
+	Schema string            `json:"schema"` // iap-agent/v1
+	Logs   []agent.Witnessed `json:"logs"`
+}
+
+func witnessCommand() *cobra.Command {
+	var file, output string
+	c := &cobra.Command{
+		Use: "witness", Short: "Print what the agent holds of the relay's audit log", Args: servercmd.NoArgs,
+		Long: `Print the latest checkpoint of the relay's audit log that this agent was
+shown, one for each relay. The relay signed it, and the agent keeps it only if
+it extends the one before: so an auditor can tell whether records up to there
+were changed or removed, whoever holds the relay.
+
+  iap-agent witness > checkpoint
+  iapctl audit verify DIR --checkpoint checkpoint
+
+A checkpoint that was refused, because it does not extend the one held, is told
+on standard error; with -o json both are printed.`,
+		Example: "  iap-agent witness --config /etc/iap/agent.yaml\n  iap-agent witness -o json",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if output != "" && output != "json" {
+				return servercmd.Usage(fmt.Errorf("--output %q: it is json or nothing", output))
+			}
+			logs, err := agent.Witnessing(file)
+			if err != nil {
+				return err
+			}
+			return printWitness(c.OutOrStdout(), c.ErrOrStderr(), logs, output)
+		},
+	}
+	c.Flags().StringVarP(&file, "config", "c", defaultConfig, "configuration file")
+	c.Flags().StringVarP(&output, "output", "o", "", "json: for programs")
+	return c
+}
+
+func printWitness(w, warn io.Writer, logs []agent.Witnessed, output string) error {
+	if output == "json" {
+		text, err := json.MarshalIndent(witnessDocument{"iap-agent/v1", append([]agent.Witnessed{}, logs...)}, "", "  ")
+		if err == nil {
+			_, err = w.Write(append(plaintext.JSON(text), '\n'))
+		}
+		return err
+	}
+	if len(logs) == 0 {
+		return errors.New("no checkpoint is held yet: the relay shows one soon after the agent has connected")
+	}
+	for _, l := range logs {
+		fmt.Fprintf(w, "%s\n", l.Checkpoint)
+		if l.Refused != nil {
+			fmt.Fprintf(warn, "REFUSED on %s: a checkpoint of %s that does not extend this one.\n", l.Refused.Time.Format(time.RFC3339), plaintext.Clean(l.Origin))
+		}
+	}
+	return nil
+}
+
 func rotateCommand() *cobra.Command {
 	var file string
 	c := &cobra.Command{

@@ -40,6 +40,7 @@ type Agent struct {
 	log       *slog.Logger
 	keyFile   keyfile.File
 	pin       *pin
+	witness   *witness
 	tls       *tls.Config
 	table     *modelapi.Table
 	upstreams []*upstream
@@ -91,6 +92,9 @@ func New(cfg *Config, log *slog.Logger) (*Agent, error) {
 		return nil, fmt.Errorf("key_file: %w; run iap-agent join TOKEN", err)
 	}
 	if a.pin, err = openPin(cfg, log); err != nil {
+		return nil, err
+	}
+	if a.witness, err = openWitness(cfg, a.pin, log); err != nil {
 		return nil, err
 	}
 	if a.tls, err = tlsConfig(cfg.CAFile); err != nil {
@@ -315,7 +319,7 @@ func (a *Agent) connectWith(ctx context.Context, at netip.AddrPort, class tunnel
 	}
 	return tunnel.Connect(ctx, conn, tunnel.ClientConfig{
 		Role: tunnel.RoleAgent, Class: class, Relay: a.cfg.Relay, AgentID: a.cfg.AgentID, Version: version.String(),
-		Key: key, CheckRelay: a.pin.check, OnRelayKeys: a.pin.learn, OnRotate: a.rotateAsAsked, Announce: a.announcements(), Logger: a.log, MaxStreams: maxStreams(class),
+		Key: key, CheckRelay: a.pin.check, OnRelayKeys: a.pin.learn, OnRotate: a.rotateAsAsked, OnCheckpoint: a.witness.take, Announce: a.announcements(), Logger: a.log, MaxStreams: maxStreams(class),
 	})
 }
 

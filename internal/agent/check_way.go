@@ -28,7 +28,7 @@ const (
 
 // checkStages are the stages in the order in which they are told.
 func checkStages() []string {
-	return []string{"configuration", "name", "proxy", "tcp", "tls", "upgrade", "clock", "session", "announce", "upstream"}
+	return []string{"configuration", "name", "proxy", "tcp", "tls", "upgrade", "clock", "session", "announce", "witness", "upstream"}
 }
 
 // Check walks the agent's whole way: its configuration, the relay, what the relay lets it offer, and each upstream. A
@@ -62,6 +62,7 @@ func (c *checkup) run(ctx context.Context, file string) {
 	way, cancel := context.WithTimeout(ctx, wayTimeout)
 	c.relay(way, cfg)
 	cancel()
+	c.witnessed()
 	for _, u := range c.agent.upstreams {
 		c.upstream(ctx, u)
 	}
@@ -75,6 +76,25 @@ func (c *checkup) configured(cfg *Config, file string, took time.Duration) {
 		return
 	}
 	c.Add("configuration", doctor.OK, took, found, "")
+}
+
+// witnessed tells what the agent holds of the relays' audit logs, and whether one of them was rolled back.
+func (c *checkup) witnessed() {
+	logs := c.agent.witness.all()
+	if len(logs) == 0 {
+		c.Add("witness", doctor.OK, 0, "no checkpoint of the relay's audit log yet: one comes soon after the agent runs", "")
+		return
+	}
+	for _, l := range logs {
+		if l.Refused != nil {
+			c.Fail("witness", 0, doctor.Finding{
+				Code: "audit_log_rewritten", What: fmt.Sprintf("on %s the relay showed a checkpoint of %s that does not extend the one held: its audit log was rolled back or rewritten", l.Refused.Time.Format(time.RFC3339), plaintext.Clean(l.Origin)),
+				Next: "give the output of `iap-agent witness` to an auditor, for: iapctl audit verify DIR --checkpoint FILE",
+			})
+			return
+		}
+	}
+	c.Add("witness", doctor.OK, 0, fmt.Sprintf("holds checkpoints of %d audit logs, the latest of %s", len(logs), logs[len(logs)-1].Kept.Local().Format(time.DateTime)), "")
 }
 
 // relay walks to a session and asks there what may be offered.

@@ -23,7 +23,7 @@
 //	identify.go  which model server is it
 //	join.go      enrolment with a join token
 //	rotate.go    the agent's key changes without anybody noticing
-//	pin.go       the relay's key may change too, if the pinned one says so
+//	pin.go       the relay's key may change too, if the pinned one says so; witness.go: what the relay said of its audit log
 //	check_way.go  what `iap-agent check` tells, stage by stage; check_config.go: of an upstream
 //
 // # The queue

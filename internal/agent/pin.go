@@ -80,6 +80,12 @@ func (p *pin) check(shown ed25519.PublicKey, chain [][]byte) error {
 	return nil
 }
 
+func (p *pin) current() relaykey.Pin {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now
+}
+
 // learn keeps what a relay that has proven its key has shown.
 func (p *pin) learn(shown ed25519.PublicKey, chain [][]byte) {
 	p.mu.Lock()

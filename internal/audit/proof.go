@@ -218,6 +218,9 @@ func (l *Log) Proving() error {
 	return l.proof.fault
 }
 
+// SignSoon asks for a checkpoint of what is written now, before the next one is due.
+func (l *Log) SignSoon() { l.proof.nudge() }
+
 // Checkpoint returns the latest checkpoint, ok if there is one, and a channel that is closed when there is a newer one.
 func (l *Log) Checkpoint() (c checkpoint.Signed, ok bool, news <-chan struct{}) {
 	if l.proof == nil {

@@ -174,6 +174,8 @@ func (r *Relay) status(keep func(*session) bool) admin.Status {
 	}
 	if err := r.audit.Healthy(); err != nil {
 		st.Audit = err.Error()
+	} else if err := r.audit.Proving(); err != nil {
+		st.Audit = "ok, but without checkpoints: " + err.Error()
 	}
 	ids := map[string]bool{}
 	for _, s := range r.sessions.all(live) {

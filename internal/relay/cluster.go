@@ -19,6 +19,7 @@ func (r *Relay) openCluster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.instance = instance
 	r.cluster = cluster.New(cluster.Options{
 		Store: r.store, Instance: instance, Now: r.now, Logger: r.log,
 		Describe: func() cluster.Member {

@@ -84,6 +84,21 @@ type AuditConfig struct {
 	// Sync is write (default: safe against a killed process) or group (adds
 	// fdatasync: safe against power loss, slower).
 	Sync string `yaml:"sync"`
+	// Rotate says when a file of the log is followed by a new one.
+	Rotate RotateConfig `yaml:"rotate"`
+	// Retain is for how long records are kept, such as 180d: a file is deleted
+	// when all it holds is older. What is left can still be verified. Default 0s:
+	// forever. At least 24h.
+	Retain config.Duration `yaml:"retain"`
+}
+
+// RotateConfig bounds one file of the audit log; retention deletes whole files.
+type RotateConfig struct {
+	// Size is how far a file grows. Default 64MiB, at least 1MiB.
+	Size config.Bytes `yaml:"size"`
+	// Age is for how long a file is written to. Default 0s: until it is full.
+	// At least 1h.
+	Age config.Duration `yaml:"age"`
 }
 
 // PolicyConfig names the policy files, all watched for changes.
@@ -208,6 +223,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.State, "sqlite:"+filepath.Join(c.Data, "state.db"))
 	setDefault(&c.Audit.Dir, filepath.Join(c.Data, "audit"))
 	setDefault(&c.Audit.Sync, "write")
+	setDefault(&c.Audit.Rotate.Size, 64<<20)
 	setDefault(&c.ChannelBinding, tunnel.BindingExporter)
 	setDefault(&c.Sessions.MaxAge, config.Duration(defaultMaxAge))
 	setDefault(&c.Sessions.MaxTokenAge, config.Duration(defaultTokenAge))
@@ -257,6 +273,12 @@ func (c *Config) validate() error {
 		return errors.New("policy.grants: missing; name the grants.yaml file")
 	case c.Audit.Sync != "write" && c.Audit.Sync != "group":
 		return fmt.Errorf("audit.sync: %q is neither write nor group", c.Audit.Sync)
+	case c.Audit.Rotate.Size < 1<<20:
+		return errors.New("audit.rotate.size: must be at least 1MiB")
+	case c.Audit.Rotate.Age > 0 && time.Duration(c.Audit.Rotate.Age) < time.Hour:
+		return errors.New("audit.rotate.age: must be at least 1h; leave it out to fill each file")
+	case c.Audit.Retain > 0 && time.Duration(c.Audit.Retain) < minRetain:
+		return errors.New("audit.retain: must be at least 24h; leave it out to keep every record")
 	case c.ChannelBinding != tunnel.BindingExporter && c.ChannelBinding != tunnel.BindingNonce:
 		return fmt.Errorf("channel_binding: %q is neither exporter nor nonce", c.ChannelBinding)
 	case c.Sessions.StreamsPerPrincipal < 1 || c.Sessions.SessionsPerPrincipal < 1 || c.Sessions.Handshakes < 1:

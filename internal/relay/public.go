@@ -153,7 +153,7 @@ func (r *Relay) serveReady(w http.ResponseWriter, q *http.Request) {
 		http.Error(w, problem, http.StatusServiceUnavailable)
 		return
 	}
-	_, _ = io.WriteString(w, "ready\n")
+	_, _ = io.WriteString(w, strings.TrimSpace("ready "+r.unproven())+"\n")
 }
 
 // problem is what keeps the relay from serving, or "".
@@ -168,6 +168,15 @@ func (r *Relay) problem(ctx context.Context) string {
 		return "state_unavailable"
 	}
 	return r.cluster.Problem()
+}
+
+// unproven is what the relay serves on in spite of, or "": the audit log takes
+// records and gets no checkpoints.
+func (r *Relay) unproven() string {
+	if r.audit.Proving() != nil {
+		return "audit_unproven"
+	}
+	return ""
 }
 
 // serveTunnel turns the connection into a session and serves it to its end.

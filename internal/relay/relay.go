@@ -43,6 +43,7 @@ type Relay struct {
 	ring         *relaykey.Ring // the relay's own keys
 	store        state.Store
 	cluster      *cluster.Cluster // the relays that share the state
+	instance     string           // which of them this one is
 	audit        *audit.Log
 	policy       *rego.Engine
 	verifier     *auth.Verifier
@@ -145,7 +146,7 @@ func (r *Relay) openData(ctx context.Context) error {
 	if err := r.openCluster(ctx); err != nil {
 		return err
 	}
-	r.audit, err = audit.Open(audit.Options{Dir: r.cfg.Audit.Dir, Sync: r.cfg.Audit.Sync, Now: r.now, Logger: r.log})
+	r.audit, err = audit.Open(r.auditOptions())
 	if err != nil {
 		return err
 	}

@@ -99,6 +99,11 @@ func (r *Relay) serveAgent(t *tunnel.Session, source string) {
 	}
 	log := r.log.With("session", t.ID(), "agent", id.agent.ID, "name", id.agent.Name)
 	log.Info("agent connected", "class", t.Class(), "source", source)
+	if t.Class() == tunnel.Interactive {
+		ctx, over := context.WithCancel(r.ctx)
+		defer over()
+		r.spawn(func() { r.showLog(ctx, t, id.agent.ID) })
+	}
 	err := t.Serve(r.ctx, func(_ context.Context, st *tunnel.Stream, _ tunnel.Header) { st.Abort(tunnel.CodeRefused) })
 	log.Info("agent disconnected", "reason", endReason(err))
 	r.recordSessionEnd(s, err)

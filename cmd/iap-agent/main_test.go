@@ -212,7 +212,7 @@ func checkAndRotate(t *testing.T, relayAdmin *admin.Client, file string) {
 	for _, s := range doc.Stages {
 		names += s.Stage + " " + s.Verdict + "; "
 	}
-	want := "configuration ok; name ok; proxy ok; tcp ok; tls ok; upgrade ok; clock ok; session ok; announce ok; upstream db ok; "
+	want := "configuration ok; name ok; proxy ok; tcp ok; tls ok; upgrade ok; clock ok; session ok; announce ok; witness ok; upstream db ok; "
 	if names != want {
 		t.Errorf("%s", names)
 	}

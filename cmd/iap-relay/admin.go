@@ -38,7 +38,7 @@ policy names under admins: has the same commands in iapctl.`,
 	c.PersistentFlags().StringVarP(&o.config, "config", "c", defaultConfig, "configuration `file` of the relay")
 	c.PersistentFlags().StringVar(&o.socket, "socket", "", "admin `socket` (default from the configuration)")
 	c.PersistentFlags().StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
-	con := o.console()
+	con := o.console("iap-relay admin")
 	c.AddCommand(
 		con.Sessions(), con.Principals(), con.Agents(), con.Resources(), con.Keys(), con.Budgets(), con.Usage(false), con.Audit(), con.Relay(), con.Status(),
 		group("policy COMMAND", "Show, explain and reload the policy", "See by which policy the relay decides, and have it read its files again.", con.PolicyShow(), con.Explain(false), con.PolicyReload()),
@@ -46,10 +46,20 @@ policy names under admins: has the same commands in iapctl.`,
 	return c
 }
 
+// auditCommand reads the files of an audit log, whether a relay runs or not.
+func auditCommand() *cobra.Command {
+	o := &adminOptions{}
+	c := group("audit COMMAND", "Verify an audit log, and prove records", "Read the files of an audit log. No relay is asked: it may be any copy.",
+		o.console("iap-relay").Proofs()...)
+	c.PersistentPreRunE = func(*cobra.Command, []string) error { return checkOutput(o.output) }
+	c.PersistentFlags().StringVarP(&o.output, "output", "o", "text", "`format`: text or json")
+	return c
+}
+
 // console makes the commands that iapctl has as well.
-func (o *adminOptions) console() *console.Console {
+func (o *adminOptions) console(program string) *console.Console {
 	return console.New(console.Host{
-		Program: "iap-relay admin",
+		Program: program,
 		Group:   group,
 		Call: func(ctx context.Context, f func(context.Context, *admin.Client) error) error {
 			ctx, cancel := context.WithTimeout(ctx, adminTimeout)

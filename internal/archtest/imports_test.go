@@ -49,7 +49,7 @@ var layers = []struct {
 	{"internal/version", nil, "everybody tells the version"},
 	{"internal/plaintext", nil, "everybody prints"},
 	{"internal/screen", nil, "layout knows no subject"},
-	{"internal/console", []string{"internal/admin", "internal/plaintext", "internal/screen", "policy"}, "the operator's commands are typed at both ends: they know the API, neither relay nor client"},
+	{"internal/console", []string{"internal/admin", "internal/audit", "internal/relaykey", "internal/plaintext", "internal/screen", "policy"}, "the operator's commands are typed at both ends: they know the API, neither relay nor client"},
 	{"internal/dev", []string{"internal/modelapi"}, "the development provider and model stand in for foreign servers: they share nothing with us"},
 	{"internal/profile", []string{"internal/config", "internal/relaykey"}, "what iapctl remembers between runs"},
 	{"internal/service", nil, "it runs any program of a user's: it knows nothing of ours"},

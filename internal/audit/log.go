@@ -193,11 +193,12 @@ func (l *Log) Close() error {
 		close(l.stop)
 		l.working.Wait()
 		l.countDenials(true)
+		l.proof.join()
 		l.mu.Lock()
 		l.closed = true
 		l.endSegment(true)
 		l.mu.Unlock()
-		l.proof.end(true)
+		l.proof.last()
 		err = l.release()
 	})
 	return err

@@ -44,7 +44,7 @@ func crash(t *testing.T, l *Log) {
 	l.closing.Do(func() {
 		close(l.stop)
 		l.working.Wait()
-		l.proof.end(false)
+		l.proof.join()
 		if err := l.release(); err != nil {
 			t.Fatal(err)
 		}

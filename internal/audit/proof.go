@@ -74,14 +74,18 @@ func (p *prover) nudge() {
 	}
 }
 
-// end joins the goroutine; what was written last gets a last checkpoint.
-func (p *prover) end(last bool) {
+// join ends the goroutine.
+func (p *prover) join() {
 	if p == nil {
 		return
 	}
 	close(p.stop)
 	p.done.Wait()
-	if last {
+}
+
+// last signs what was written last, once nothing is written any more and the goroutine has ended.
+func (p *prover) last() {
+	if p != nil {
 		p.work()
 	}
 }

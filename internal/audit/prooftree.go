@@ -153,6 +153,9 @@ func (p *prover) advance() error {
 		if current.first == p.place.segment.first {
 			return p.l.flush(p.place.segment)
 		}
+		if p.interrupted() {
+			return errInterrupted
+		}
 		p.place = place{segment: *next, first: p.tree.Size(), trusted: p.place.trusted}
 	}
 }
@@ -177,9 +180,6 @@ func (p *prover) addLines(current segmentName, size int64) error {
 	var lines tree.Lines
 	block := make([]byte, min(hashBlock, size-p.place.offset))
 	for at := p.place.offset; at < size; {
-		if p.interrupted() {
-			return errInterrupted
-		}
 		n, err := f.ReadAt(block[:min(int64(len(block)), size-at)], at)
 		if err != nil {
 			return fmt.Errorf("read audit segment: %w", err)

@@ -27,9 +27,9 @@ const (
 
 // Audit are the commands that read the audit log.
 func (c *Console) Audit() *cobra.Command {
-	return c.host.Group("audit COMMAND", "Search and follow the audit log", `See who did what, and what was decided. That somebody reads it stands in the
+	return c.host.Group("audit COMMAND", "Search, follow and verify the audit log", `See who did what, and what was decided. That somebody reads it stands in the
 log too.`,
-		c.auditQuery(), c.auditTail())
+		append([]*cobra.Command{c.auditQuery(), c.auditTail()}, c.Proofs()...)...)
 }
 
 // filters are the flags that say which records.

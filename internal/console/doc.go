@@ -17,5 +17,6 @@
 //     policy.go, explain.go, status.go: a group of commands each
 //   - usage.go: what was used; usagetable.go: how that is shown
 //   - audit.go: search and follow the audit log
+//   - proof.go: verify a log offline, make and check proofs
 //   - line.go: a record of it as one line
 package console

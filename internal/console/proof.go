@@ -127,7 +127,7 @@ The log's own checkpoints are signed by the relay: whoever holds its key and its
 disk can write another log. That is what witnesses are for: each agent keeps the
 latest checkpoint, "iap-agent witness" prints it, and --checkpoint takes it.
 Without --key the keys are taken from the folder, which proves less.`,
-		Example: c.examples("audit verify /var/lib/iap-relay/audit --key SHA256:…", "audit verify ./audit --key agent.pin --checkpoint witness.txt -o json"),
+		Example: c.examples("audit verify /var/lib/iap-relay/audit --key SHA256:…", "audit verify ./audit --key agent.pin --checkpoint held"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			anchors, links, err := t.read()
 			if err != nil {

@@ -233,6 +233,7 @@ type Agent struct {
 	Revoked   *time.Time     `json:"revoked,omitempty"`
 	Online    bool           `json:"online"`
 	Sessions  int            `json:"sessions"`
+	Silent    []string       `json:"silent,omitempty"` // of one that is not online: instances of relays that did not answer and may have it
 	Resources []JoinResource `json:"resources"`
 }
 

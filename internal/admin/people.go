@@ -35,7 +35,8 @@ type PrincipalQuestion struct {
 // PrincipalList is its answer, in the order of their names.
 type PrincipalList struct {
 	Principals []PrincipalInfo `json:"principals"`
-	Next       string          `json:"next,omitempty"` // there are more: ask again with this cursor
+	Next       string          `json:"next,omitempty"`   // there are more: ask again with this cursor
+	Silent     []string        `json:"silent,omitempty"` // instances of relays that did not tell of all their sessions
 }
 
 // PrincipalInfo is a principal the relay knows: it has sessions or keys for

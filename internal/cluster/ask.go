@@ -50,13 +50,17 @@ func (c *Cluster) Ask(ctx context.Context, kind string, body any) (answers []Ans
 	if err != nil {
 		return nil, nil, fmt.Errorf("ask the other relays: %w", err)
 	}
-	awaited := map[string]bool{}
+	awaited := map[string]time.Time{}
 	for _, m := range members {
-		if m.Instance != c.o.Instance {
-			awaited[m.Instance] = true
+		switch {
+		case m.Instance == c.o.Instance:
+		case c.isMute(m):
+			silent = append(silent, m.Instance)
+		default:
+			awaited[m.Instance] = m.Seen
 		}
 	}
-	if len(awaited) == 0 {
+	if len(awaited)+len(silent) == 0 {
 		return nil, nil, nil
 	}
 	q := question{From: c.o.Instance, Kind: kind}
@@ -75,13 +79,16 @@ func (c *Cluster) Ask(ctx context.Context, kind string, body any) (answers []Ans
 	if _, err := c.o.Store.Swap(ctx, keyAsk+id, 0, value, c.o.Now().Add(askLife)); err != nil {
 		return nil, nil, fmt.Errorf("ask the other relays: %w", err)
 	}
+	if len(awaited) == 0 { // they are asked all the same
+		return nil, silent, nil
+	}
 	for change := range heard {
 		var a Answer
 		if change.Resync || json.Unmarshal(change.Item.Value, &a) != nil {
 			continue // whoever is missing is named
 		}
 		a.Relay = change.Item.Key[strings.LastIndexByte(change.Item.Key, '/')+1:]
-		if !awaited[a.Relay] {
+		if awaited[a.Relay].IsZero() {
 			continue
 		}
 		if a.Error != "" {
@@ -94,10 +101,29 @@ func (c *Cluster) Ask(ctx context.Context, kind string, body any) (answers []Ans
 			break
 		}
 	}
-	for relay := range awaited {
+	for relay, seen := range awaited {
 		silent = append(silent, relay)
+		c.noteMute(relay, seen)
 	}
 	return answers, silent, nil
+}
+
+// isMute reports whether a relay did not answer before and has not been heard of since: it has died, and nobody waits for it
+// again and again until it is off the list.
+func (c *Cluster) isMute(m Member) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen, known := c.mute[m.Instance]
+	return known && !m.Seen.After(seen)
+}
+
+func (c *Cluster) noteMute(relay string, seen time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mute == nil || len(c.mute) >= MaxMembers {
+		c.mute = map[string]time.Time{}
+	}
+	c.mute[relay] = seen
 }
 
 // asked remembers which questions were taken up.

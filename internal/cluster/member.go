@@ -57,9 +57,10 @@ type Cluster struct {
 	run string
 
 	mu      sync.Mutex
-	version int64    // guarded by mu; of our own entry, 0 before the first
-	twin    bool     // guarded by mu; another process goes by our id
-	known   []string // guarded by mu; addresses of all, as of the last beat
+	version int64                // guarded by mu; of our own entry, 0 before the first
+	twin    bool                 // guarded by mu; another process goes by our id
+	known   []string             // guarded by mu; addresses of all, as of the last beat
+	mute    map[string]time.Time // guarded by mu; relays that did not answer, and when they had been seen last
 }
 
 // New makes the relay's part.

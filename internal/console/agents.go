@@ -58,6 +58,8 @@ func (c *Console) agentState(a admin.Agent) string {
 		return s.Bad.Render("revoked " + screen.Clock(*a.Revoked, time.Now()))
 	case a.Online:
 		return s.Good.Render("online, " + screen.Count(a.Sessions, "session"))
+	case len(a.Silent) > 0:
+		return s.Bad.Render("unknown: no answer from " + strings.Join(cleaned(a.Silent), ", "))
 	default:
 		return s.Bad.Render("offline")
 	}

@@ -25,6 +25,7 @@ type endedDocument struct {
 type principalsDocument struct {
 	Schema     string                `json:"schema"`
 	Principals []admin.PrincipalInfo `json:"principals"`
+	Silent     []string              `json:"silent,omitempty"`
 }
 
 // agentsDocument: agents ls.

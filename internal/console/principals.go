@@ -33,11 +33,14 @@ Whoever never came, or left nothing behind, is not in the list.`,
 		Example: c.examples("principals ls", "principals ls --state revoked -o json"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.host.Call(cmd.Context(), func(ctx context.Context, client *admin.Client) error {
-				all, err := principalsOf(ctx, client, q)
+				all, silent, err := principalsOf(ctx, client, q)
 				if err != nil {
 					return err
 				}
-				return c.show(cmd.OutOrStdout(), principalsDocument{Schema, all}, func(w io.Writer) { c.printPrincipals(w, all) })
+				return c.show(cmd.OutOrStdout(), principalsDocument{Schema, all, silent}, func(w io.Writer) {
+					c.printPrincipals(w, all)
+					printSilent(w, silent, "Sessions that they have are not counted.")
+				})
 			})
 		},
 	}
@@ -47,16 +50,16 @@ Whoever never came, or left nothing behind, is not in the list.`,
 }
 
 // principalsOf asks for all pages.
-func principalsOf(ctx context.Context, client *admin.Client, q admin.PrincipalQuestion) ([]admin.PrincipalInfo, error) {
-	all := []admin.PrincipalInfo{}
+func principalsOf(ctx context.Context, client *admin.Client, q admin.PrincipalQuestion) (all []admin.PrincipalInfo, silent []string, err error) {
+	all = []admin.PrincipalInfo{}
 	for {
 		page, err := client.Principals(ctx, q)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all, page.Principals...)
+		all, silent = append(all, page.Principals...), page.Silent
 		if q.Cursor = page.Next; page.Next == "" || len(all) >= maxListed {
-			return all, nil
+			return all, silent, nil
 		}
 	}
 }
@@ -180,7 +183,7 @@ they belonged to stay refused: a new login is needed.`,
 }
 
 func principalWords(ctx context.Context, client *admin.Client, q admin.PrincipalQuestion) ([]string, error) {
-	all, err := principalsOf(ctx, client, q)
+	all, _, err := principalsOf(ctx, client, q)
 	var words []string
 	for _, p := range all {
 		words = completion(words, p.Principal, p.Name+", "+screen.Count(p.Sessions, "session"))

@@ -61,7 +61,7 @@ func (a *adminAPI) Agents(ctx context.Context) ([]admin.Agent, error) {
 	}
 	all := make([]admin.Agent, 0, len(records))
 	counts := a.relay.agents.sessionCounts()
-	answers, _ := askPeers[map[string]int](ctx, a.relay, askAgents, nil)
+	answers, silent := askPeers[map[string]int](ctx, a.relay, askAgents, nil)
 	for _, theirs := range answers {
 		for id, n := range theirs {
 			counts[id] += n
@@ -73,6 +73,9 @@ func (a *adminAPI) Agents(ctx context.Context) ([]admin.Agent, error) {
 			ID: r.ID, Name: r.Name, Key: keyID(r.PublicKey), Enrolled: r.Enrolled, Revoked: r.Revoked,
 			Online: n > 0, Sessions: n, Resources: r.Resources,
 		})
+		if n == 0 && r.Revoked == nil {
+			all[len(all)-1].Silent = silent
+		}
 	}
 	return all, nil
 }

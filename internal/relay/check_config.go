@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"iap/auth"
+	"iap/internal/state"
 	"iap/policy/rego"
 )
 
@@ -31,6 +32,9 @@ func Check(ctx context.Context, file string) []CheckResult {
 		return []CheckResult{{Name: "config", Problem: err.Error()}}
 	}
 	results := []CheckResult{{Name: "config", Detail: file}, checkCertificate(cfg), checkPolicy(ctx, cfg)}
+	if cfg.isShared() {
+		results = append(results, checkState(ctx, cfg))
+	}
 	for _, issuer := range cfg.Issuers {
 		results = append(results, checkIssuer(ctx, issuer))
 	}
@@ -38,6 +42,16 @@ func Check(ctx context.Context, file string) []CheckResult {
 		results = append(results, checkIssuers(cfg))
 	}
 	return results
+}
+
+// checkState asks the database that several relays share.
+func checkState(ctx context.Context, cfg *Config) CheckResult {
+	found, warnings, err := state.Probe(ctx, cfg.State)
+	r := CheckResult{Name: "state", Detail: found, Warnings: warnings}
+	if err != nil {
+		r.Problem = err.Error()
+	}
+	return r
 }
 
 // checkIssuers looks at what must hold among the issuers: doors and programs kept apart.

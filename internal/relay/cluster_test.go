@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"iap/internal/admin"
 	"iap/internal/agent"
 	"iap/internal/audit"
+	"iap/internal/cluster"
 	"iap/tunnel"
 )
 
@@ -197,6 +199,10 @@ func TestEveryRelayShowsWhatAllHave(t *testing.T) {
 			t.Errorf("%s has status %+v, %v", s.cfg.Instance, st.Relays, err)
 		}
 	}
+	people, err := p.one.admin.Principals(within(t), admin.PrincipalQuestion{State: "live"})
+	if err != nil || len(people.Principals) != 2 || len(people.Silent) > 0 {
+		t.Errorf("principals %+v, %v", people, err)
+	}
 	page := admin.SessionQuestion{Limit: 1}
 	seen := map[string]bool{}
 	for range 10 {
@@ -211,6 +217,33 @@ func TestEveryRelayShowsWhatAllHave(t *testing.T) {
 	}
 	if len(seen) != 6 {
 		t.Errorf("pages of one show %d sessions, want 2 of users and 4 of %s", len(seen), a.id)
+	}
+}
+
+// TestRelayThatDiedIsNamedAsSilent is within the half minute in which it is still on the list.
+func TestRelayThatDiedIsNamedAsSilent(t *testing.T) {
+	p := newPair(t, allowAll)
+	m := newModelServer(t, counted(3))
+	a := p.startAgent(served{"phi3", "model", m.URL})
+	must(t, a.stop())
+	dead := cluster.New(cluster.Options{Store: p.one.relay.store, Instance: "dead"})
+	must(t, dead.Beat(within(t)))
+	want := []string{"dead"}
+	if list, err := p.one.admin.Sessions(within(t), admin.SessionQuestion{}); err != nil || !slices.Equal(list.Silent, want) {
+		t.Errorf("sessions: %v, %v", list.Silent, err)
+	}
+	if list, err := p.one.admin.Agents(within(t)); err != nil || len(list) != 1 || !slices.Equal(list[0].Silent, want) {
+		t.Errorf("agents: %+v, %v", list, err)
+	}
+	if list, err := p.one.admin.AdminResources(within(t)); err != nil || !slices.Equal(list.Silent, want) {
+		t.Errorf("resources: %v, %v", list.Silent, err)
+	}
+	if ended, err := p.one.admin.KillSessions(within(t), admin.KillQuestion{Principal: "corp/nobody"}); err != nil || !slices.Equal(ended.Silent, want) {
+		t.Errorf("kill: %+v, %v", ended, err)
+	}
+	var cause *admin.Error
+	if _, err := p.one.admin.KillSession(within(t), "none", ""); !errors.As(err, &cause) || cause.Code != "relays_silent" {
+		t.Errorf("kill of a session that may be the dead relay's: %v", err)
 	}
 }
 
@@ -354,4 +387,46 @@ func TestRunningStreamsOutliveTheDatabase(t *testing.T) {
 		t.Errorf("bob's answer ended with %q, %v", text, err)
 	}
 	eventually(t, "both are ready again", func() bool { return p.one.relay.problem(within(t))+p.two.relay.problem(within(t)) == "" })
+}
+
+// TestLeasedBudgetIsSpentWhileTheDatabaseIsAwayAndNoMore has a lease, loses the database, and spends what it has.
+func TestLeasedBudgetIsSpentWhileTheDatabaseIsAwayAndNoMore(t *testing.T) {
+	p := newPair(t, grantsWith(`[{tokens: 100000/1h}]`))
+	m := newModelServer(t, counted(50))
+	p.startAgent(served{"phi3", "model", m.URL})
+	c := client(t, p.one.user(nil).open(tunnel.Interactive), tunnel.Header{Resource: "phi3"})
+	ask := func() (status int, text string) {
+		r, err := postChat(c, `{"model":"phi3","max_tokens":50,"messages":[{"role":"user","content":"hello"}]}`)
+		must(t, err)
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		must(t, err)
+		return r.StatusCode, string(body)
+	}
+	for range 100 { // demand, of which the lease's size follows
+		if status, text := ask(); status != http.StatusOK {
+			t.Fatal(status, text)
+		}
+	}
+	postgres.Kill(t)
+	served := 0
+	for {
+		status, text := ask()
+		if status == http.StatusOK {
+			if served++; served*60 > 100_000 {
+				t.Fatal("more was served than the budget has")
+			}
+			continue
+		}
+		if status != http.StatusServiceUnavailable || !strings.Contains(text, "limits_unavailable") {
+			t.Errorf("refused with %d %s", status, text)
+		}
+		break
+	}
+	postgres.Restart(t)
+	if served == 0 {
+		t.Error("nothing was served on the lease")
+	}
+	t.Logf("%d requests were served on the lease", served)
+	eventually(t, "budgets are granted again", func() bool { status, _ := ask(); return status == http.StatusOK })
 }

@@ -2,8 +2,11 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"iap/internal/state"
 )
 
 const (
@@ -53,10 +56,15 @@ func (o *owed) list() map[string]func(context.Context) error {
 // orOwe does f, and has it tried again later if the state cannot be told now.
 func (r *Relay) orOwe(ctx context.Context, what string, f func(context.Context) error) error {
 	err := f(ctx)
-	if err != nil {
+	if isAway(err) {
 		r.owed.owe(what, f)
 	}
 	return err
+}
+
+// isAway reports whether the state may say something else later.
+func isAway(err error) bool {
+	return errors.Is(err, state.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, state.ErrConflict)
 }
 
 // payOwed tells the state what it has yet to be told, until the relay ends.
@@ -66,10 +74,14 @@ func (r *Relay) payOwed() {
 			ctx, cancel := context.WithTimeout(r.ctx, owedWait)
 			err := f(ctx)
 			cancel()
-			if err != nil {
-				break // it is still away
+			if isAway(err) {
+				break
 			}
 			r.owed.forgive(what)
+			if err != nil {
+				r.log.Error("a right that was taken away while the state was away holds at this relay only", "what", what, "error", err)
+				continue
+			}
 			r.log.Info("the state was told of a right that was taken away while it was away", "what", what)
 		}
 	}

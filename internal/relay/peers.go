@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"iap/internal/admin"
@@ -19,6 +20,7 @@ const (
 	askResources = "resources" // → admin.ResourceStates
 	askAgents    = "agents"    // → map of agent ids to their sessions
 	askState     = "state"     // → admin.RelayState
+	askPeople    = "people"    // → admin.PrincipalList: who has sessions
 	peerPage     = 400         // sessions of one answer: it must fit into one item of the state
 )
 
@@ -42,10 +44,54 @@ func (r *Relay) answerPeer(ctx context.Context, kind string, question json.RawMe
 		return a.localResources(), nil
 	case askAgents:
 		return r.agents.sessionCounts(), nil
+	case askPeople:
+		return r.livePeople(), nil
 	case askState:
 		return r.relayState(), nil
 	}
 	return nil, fmt.Errorf("this relay knows no question %q: update all relays to one version", kind)
+}
+
+// maxPeople of one answer, which must fit into one item of the state.
+const maxPeople = 800
+
+// livePeople are the principals that have sessions here.
+func (r *Relay) livePeople() admin.PrincipalList {
+	all := map[string]*admin.PrincipalInfo{}
+	r.addLive(all)
+	list := admin.PrincipalList{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if len(list.Principals) == maxPeople {
+			list.Next = name // there are more than can be told
+			break
+		}
+		list.Principals = append(list.Principals, *all[name])
+	}
+	return list
+}
+
+// addPeers adds who has sessions at other relays, and returns which of them did
+// not tell, or not of all.
+func (r *Relay) addPeers(ctx context.Context, all map[string]*admin.PrincipalInfo) []string {
+	answers, silent := askPeers[admin.PrincipalList](ctx, r, askPeople, nil)
+	for relay, one := range answers {
+		if one.Next != "" {
+			silent = append(silent, relay)
+		}
+		for _, theirs := range one.Principals {
+			mine := all[theirs.Principal]
+			if mine == nil {
+				all[theirs.Principal] = &theirs
+				continue
+			}
+			mine.Sessions += theirs.Sessions
+			if theirs.LastSeen != nil {
+				mine.LastSeen = later(mine.LastSeen, *theirs.LastSeen)
+			}
+		}
+	}
+	slices.Sort(silent)
+	return silent
 }
 
 func answerTo[Q any](question json.RawMessage, f func(Q) (any, error)) (any, error) {

@@ -106,8 +106,8 @@ func (a *adminAPI) Principals(ctx context.Context, q admin.PrincipalQuestion) (a
 	if err != nil {
 		return admin.PrincipalList{}, err
 	}
-	known := a.relay.knownPrincipals(ctx)
-	list := admin.PrincipalList{Principals: []admin.PrincipalInfo{}}
+	known, silent := a.relay.knownPrincipals(ctx)
+	list := admin.PrincipalList{Principals: []admin.PrincipalInfo{}, Silent: silent}
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		p := known[name]
 		switch {
@@ -128,22 +128,33 @@ func (a *adminAPI) Principals(ctx context.Context, q admin.PrincipalQuestion) (a
 	return list, nil
 }
 
-// knownPrincipals gathers what is known of each principal.
-func (r *Relay) knownPrincipals(ctx context.Context) map[string]*admin.PrincipalInfo {
-	all := map[string]*admin.PrincipalInfo{}
+// addLive adds who has sessions here.
+func (r *Relay) addLive(all map[string]*admin.PrincipalInfo) {
+	for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil && live(s) }) {
+		id := s.identity()
+		p := all[id.id()]
+		if p == nil {
+			p = &admin.PrincipalInfo{Principal: id.id()}
+			all[id.id()] = p
+		}
+		p.Sessions++
+		p.Name, p.Workload = id.principal.DisplayName, id.principal.Workload
+		p.LastSeen = later(p.LastSeen, id.since)
+	}
+}
+
+// knownPrincipals gathers what is known of each principal. silent are relays that
+// did not tell of their sessions.
+func (r *Relay) knownPrincipals(ctx context.Context) (all map[string]*admin.PrincipalInfo, silent []string) {
+	all = map[string]*admin.PrincipalInfo{}
 	of := func(id string) *admin.PrincipalInfo {
 		if all[id] == nil {
 			all[id] = &admin.PrincipalInfo{Principal: id}
 		}
 		return all[id]
 	}
-	for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil && live(s) }) {
-		id := s.identity()
-		p := of(id.id())
-		p.Sessions++
-		p.Name, p.Workload = id.principal.DisplayName, id.principal.Workload
-		p.LastSeen = later(p.LastSeen, id.since)
-	}
+	r.addLive(all)
+	silent = r.addPeers(ctx, all)
 	for _, k := range r.keys.of(func(*programKey) bool { return true }) {
 		if !k.ended.Load() && r.now().Before(k.Expires) {
 			of(k.Owner).Keys++
@@ -166,7 +177,7 @@ func (r *Relay) knownPrincipals(ctx context.Context) map[string]*admin.Principal
 	for _, one := range stored {
 		of(one.Principal).Revoked = &admin.RevocationInfo{At: one.At, By: one.By, Reason: one.Reason}
 	}
-	return all
+	return all, silent
 }
 
 // later is the later of two times, of which the first may be missing.

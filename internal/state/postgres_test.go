@@ -277,3 +277,24 @@ func TestDatabaseURLRules(t *testing.T) {
 		}
 	}
 }
+
+// TestProbeSaysWhatAStartWouldFind and changes nothing.
+func TestProbeSaysWhatAStartWouldFind(t *testing.T) {
+	url := postgres.URL(t)
+	for range 2 {
+		if found, warnings, err := state.Probe(t.Context(), url); err != nil || !strings.Contains(found, "empty") || len(warnings) > 0 {
+			t.Errorf("a new database: %q, %v, %v", found, warnings, err)
+		}
+	}
+	openAt(t, url, nil).Close()
+	if found, _, err := state.Probe(t.Context(), url); err != nil || !strings.Contains(found, "layout 1") {
+		t.Errorf("a database in use: %q, %v", found, err)
+	}
+	postgres.Exec(t, url, "UPDATE iap.store SET schema = 99")
+	if _, _, err := state.Probe(t.Context(), url); err == nil || !strings.Contains(err.Error(), "layout 99") {
+		t.Errorf("a newer layout: %v", err)
+	}
+	if _, _, err := state.Probe(t.Context(), "postgres://u:secret@127.0.0.1:1/iap"); !errors.Is(err, state.ErrUnavailable) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("nobody there: %v", err)
+	}
+}

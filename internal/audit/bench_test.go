@@ -26,11 +26,14 @@ func BenchmarkEncode(b *testing.B) {
 	b.SetBytes(int64(len(n.buf) - headroom))
 }
 
-// BenchmarkRecord writes a decision and its outcome, in turn and by many at once.
+// BenchmarkRecord writes a decision and its outcome, in turn and by many at once; without checkpoints and with them.
 func BenchmarkRecord(b *testing.B) {
-	for _, mode := range []string{SyncWrite, SyncGroup} {
-		b.Run(mode, func(b *testing.B) {
-			l, err := Open(Options{Dir: b.TempDir(), Sync: mode})
+	for name, o := range map[string]Options{
+		"write": {}, "write signed": signing(Options{}), "group": {Sync: SyncGroup},
+	} {
+		b.Run(name, func(b *testing.B) {
+			o.Dir = b.TempDir()
+			l, err := Open(o)
 			if err != nil {
 				b.Fatal(err)
 			}

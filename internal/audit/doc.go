@@ -9,7 +9,9 @@
 // The directory (mode 0700) holds segments named audit-<number of the first record, 20 digits>.jsonl (mode 0600), so
 // that names sort as their records do, and beside them "lock" (one process writes), "reserve" (see below) and
 // <segment>.torn, where an unfinished last line was put that a crash had left. A segment that has grown by
-// [Options.SegmentBytes] is followed by a new one; no segment is written to after that.
+// [Options.SegmentBytes], or is older than [Options.SegmentAge], is followed by a new one; no segment is written to after
+// that. With [Options.Keys] there are also <segment>.hashes, <segment>.checkpoints, relay-keys.json and, with
+// [Options.Retain], expired.json: docs/audit.md says what is in them and what they prove.
 //
 // # Schema, version 1
 //
@@ -68,6 +70,17 @@
 //
 // With [SyncGroup] a decision whose sync failed may or may not be on the disk; nobody acts on it, and it gets the
 // outcome ended=audit_unavailable.
+//
+// # The tree
+//
+// One goroutine reads what was written back from the files, adds each line as it stands to a Merkle tree (package tree)
+// and has the root signed (package checkpoint) every ten seconds if there is something new, when a segment is begun and on
+// Close. No record waits for it and it stops none; [Log.Proving] says what keeps it from signing. A checkpoint is signed
+// when its lines are on the disk. At a start the tree is taken up from the hash files, the last segment's from its lines.
+// Hashes that a checkpoint covers and that are not their lines' are set aside, with a relay event reason=hashes_mismatch;
+// lines that are not those of the last checkpoint end the signing, with reason=tree_mismatch, until the folder is changed.
+// What expires is deleted by whole segments, behind a signed head and a relay event reason=records_expired; a segment with
+// an open decision, and all behind it, stays.
 //
 // # A full disk
 //

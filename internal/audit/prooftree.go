@@ -204,12 +204,13 @@ func (p *prover) interrupted() bool {
 
 func (p *prover) addBlock(lines *tree.Lines, block []byte, at int64) error {
 	grown, end, added := p.tree.Clone(), p.place.offset, int64(0)
-	var hashes []tree.Hash
+	hashes := p.made[:0]
 	lines.Feed(block, func(leaf tree.Hash, behind int) {
 		hashes = grown.Add(leaf, hashes)
 		end = at + int64(behind)
 		added++
 	})
+	p.made = hashes
 	if added == 0 {
 		return nil
 	}
@@ -228,13 +229,14 @@ func (p *prover) addBlock(lines *tree.Lines, block []byte, at int64) error {
 // checkpoint covers it; else the file is set aside and made anew.
 func (p *prover) putHashes(hashes []tree.Hash) error {
 	at := tree.HeadSize + tree.Hashes(p.place.first, p.place.lines)*int64(len(tree.Hash{}))
-	data := make([]byte, 0, len(hashes)*len(tree.Hash{})+tree.HeadSize)
+	data := p.data[:0]
 	if p.place.lines == 0 {
 		data, at = append(data, tree.Head(p.place.first)...), 0
 	}
 	for _, h := range hashes {
 		data = append(data, h[:]...)
 	}
+	p.data = data
 	path := p.hashPath(p.place.segment)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

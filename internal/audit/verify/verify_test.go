@@ -455,3 +455,12 @@ func TestExpiredRecordsLeaveTheRestProven(t *testing.T) {
 		}
 	})
 }
+
+func TestPageSaysWhatEachFindingMeans(t *testing.T) {
+	page := string(read(t, filepath.Join("..", "..", "..", "docs", "audit.md")))
+	for _, kind := range []string{BadLine, BadNumber, Changed, Missing, BadHashes, BadCheckpoint, BadHead, BadKeys, Refused} {
+		if !strings.Contains(page, "`"+kind+"`") {
+			t.Errorf("docs/audit.md does not say what %s means", kind)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package audit
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,9 +14,18 @@ import (
 // killChild is the argument that makes the test binary a relay that records until it is killed.
 const killChild = "record-until-killed"
 
+// killed is the log of the relay that is killed: each of its lives has the same key.
+func killed(dir string) Options {
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	return Options{
+		Dir: dir, SegmentBytes: 16 << 10, ReserveBytes: -1, Origin: "relay.example.com/audit/main",
+		Keys: func() (ed25519.PrivateKey, [][]byte, error) { return key, nil, nil },
+	}
+}
+
 // recordUntilKilled records decisions and prints the request of each once it is acknowledged, ending every other one.
 func recordUntilKilled(dir string) {
-	l, err := Open(Options{Dir: dir, SegmentBytes: 16 << 10, ReserveBytes: -1})
+	l, err := Open(killed(dir))
 	if err != nil {
 		fmt.Println("error", err)
 		return
@@ -46,7 +56,21 @@ func TestAcknowledgedRecordsSurviveKill9(t *testing.T) {
 	for round := range 10 {
 		killAfter(t, dir, 50+300*round, acknowledged)
 	}
-	openTest(t, Options{Dir: dir}).Close()
+	l := openTest(t, killed(dir))
+	l.mu.Lock()
+	written := int64(l.seq)
+	l.mu.Unlock()
+	for caughtUp := false; !caughtUp; { // the killed ones had signed less than they had written
+		c, ok, news := l.Checkpoint()
+		if caughtUp = ok && c.Size >= written; !caughtUp {
+			<-news
+		}
+	}
+	l.Close()
+	if err := l.Proving(); err != nil {
+		t.Error(err)
+	}
+	wantTree(t, dir)
 	events := readAll(t, dir)
 	for _, e := range ofKind(events, KindDecision) {
 		delete(acknowledged, e.Request)

@@ -43,7 +43,7 @@ type prover struct {
 
 	tree  *tree.Range // as this and all below: owned by the goroutine, nil before the tree is taken up
 	place place
-	anew  bool        // every line is being read
+	long  bool        // many segments are being read
 	made  []tree.Hash // reused, as data is
 	data  []byte
 	known checkpoint.KeyFile

@@ -13,7 +13,10 @@ import (
 	"iap/internal/audit/tree"
 )
 
-const hashBlock = 256 << 10 // bytes of a segment read at once
+const (
+	hashBlock = 256 << 10 // bytes of a segment read at once
+	patience  = 8         // segments that Close waits for to be read: half a gigabyte, a second
+)
 
 var errInterrupted = errors.New("the log is being closed")
 
@@ -109,8 +112,8 @@ func (p *prover) build(before *tree.Range, segments []segmentName, anew bool) er
 	p.store = store
 	latest := p.latest
 	p.mu.Unlock()
-	p.anew = anew
-	defer func() { p.anew = false }()
+	p.long = len(segments)-from > patience
+	defer func() { p.long = false }()
 	p.tree, p.place = at, place{segment: segments[from], first: at.Size()}
 	if latest != nil {
 		p.place.trusted = latest.Size
@@ -192,11 +195,11 @@ func (p *prover) addLines(current segmentName, size int64) error {
 	return p.cutHashes()
 }
 
-// interrupted says whether a tree that is made anew, which may take long, need not be any more.
+// interrupted says whether a tree whose making takes long need not be made any more: the next start does it.
 func (p *prover) interrupted() bool {
 	select {
 	case <-p.stop:
-		return p.anew
+		return p.long
 	default:
 		return false
 	}

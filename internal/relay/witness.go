@@ -9,6 +9,7 @@ import (
 
 	"iap/internal/audit"
 	"iap/internal/audit/checkpoint"
+	"iap/internal/audit/tree"
 	"iap/internal/relaykey"
 	"iap/tunnel"
 )
@@ -46,6 +47,10 @@ func (r *Relay) showLog(ctx context.Context, t *tunnel.Session, agent string) {
 		latest, ok, news := r.audit.Checkpoint()
 		if ok {
 			answer, err := r.showCheckpoint(ctx, t, latest, &held)
+			if errors.Is(err, tree.ErrNoHashes) {
+				r.log.Warn("the checkpoint that an agent holds is older than what the audit log keeps: it stays with that one until its file agent.witness is moved away", "agent", agent, "error", err)
+				return
+			}
 			if err != nil {
 				r.log.Debug("the agent does not witness the audit log", "agent", agent, "error", err)
 				return

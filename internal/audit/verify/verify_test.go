@@ -47,9 +47,8 @@ func (r *relay) anchor() []checkpoint.Anchor {
 	return []checkpoint.Anchor{checkpoint.AnchorOf(r.public())}
 }
 
-// run opens the log in dir, writes n requests named after name, and closes it: that signs a checkpoint.
-func (r *relay) run(t testing.TB, dir, name string, n int) {
-	t.Helper()
+// options are those of the relay's log in dir, at one moment of its own.
+func (r *relay) options(t testing.TB, dir string) audit.Options {
 	o := r.o
 	o.Dir, o.ReserveBytes, o.Origin = dir, -1, origin
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -57,6 +56,13 @@ func (r *relay) run(t testing.TB, dir, name string, n int) {
 	now := r.now
 	o.Now = func() time.Time { return now }
 	r.now = r.now.Add(time.Minute)
+	return o
+}
+
+// run opens the log in dir, writes n requests named after name, and closes it: that signs a checkpoint.
+func (r *relay) run(t testing.TB, dir, name string, n int) {
+	t.Helper()
+	o := r.options(t, dir)
 	l, err := audit.Open(o)
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +160,7 @@ func wantOK(t testing.TB, r *Report) {
 	}
 }
 
-func TestAU01WholeLogIsProvenToItsLastRecord(t *testing.T) {
+func TestWholeLogIsProvenToItsLastRecord(t *testing.T) {
 	dir, relay := t.TempDir(), newRelay()
 	for run := range 3 {
 		relay.run(t, dir, fmt.Sprint("run", run), 5)

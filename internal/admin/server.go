@@ -69,6 +69,9 @@ func UserHandler(b UserBackend, a AdminBackend, g Gate) http.Handler {
 func JoinHandler(join func(ctx context.Context, q JoinRequest) (JoinReply, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q, err := readQuestion[JoinRequest](w, r)
+		if err == nil && q.TokenID == "" {
+			err = &Error{Status: http.StatusBadRequest, Code: "bad_request", Message: "the request names no join token"}
+		}
 		if err != nil {
 			WriteError(w, err)
 			return

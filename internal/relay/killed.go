@@ -33,7 +33,9 @@ func (r *refused) add(id string) {
 	if r.ids == nil {
 		r.ids = map[string]bool{}
 	}
-	r.ids[id] = r.ids[id]
+	if !r.ids[id] {
+		r.ids[id] = false // the state may not have it yet
+	}
 }
 
 // keep notes that the state has it: once the state has it no more, it was taken

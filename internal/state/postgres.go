@@ -15,7 +15,7 @@ import (
 const (
 	pgConnections  = 5                      // of one relay, beside the one that listens: writes take turns, reads are short
 	pgConnectWait  = 3 * time.Second        // for one server to answer
-	pgReadWait     = 5 * time.Second        // for a read, also of a caller that would wait for ever
+	pgReadWait     = 3 * time.Second        // for a read, also of a caller that would wait for ever
 	pgRetry        = 50 * time.Millisecond  // before a second try; doubled up to the next
 	pgRetryMost    = 250 * time.Millisecond // between tries: a revocation must be heard within a second of the database's return
 	pgTries        = 4                      // of a call that never reached the server

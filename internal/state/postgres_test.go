@@ -155,6 +155,7 @@ type lossy struct {
 	dir   string
 	lose  atomic.Bool  // the next answer, and the connection with it
 	lost  atomic.Int32 // how many were
+	held  atomic.Bool  // no answer comes through; what is held is lost when this ends
 	conns sync.WaitGroup
 }
 
@@ -204,6 +205,9 @@ func (l *lossy) carry(client net.Conn, path string) {
 		if err != nil {
 			return
 		}
+		if l.held.Load() {
+			continue
+		}
 		if l.lose.CompareAndSwap(true, false) {
 			l.lost.Add(1)
 			return
@@ -230,6 +234,22 @@ func TestWriteWhoseAnswerWasLostIsDoneOnce(t *testing.T) {
 	}
 	if l.lost.Load() < 5 {
 		t.Errorf("%d answers were lost", l.lost.Load())
+	}
+}
+
+// TestHungDatabaseIsUnavailable has the network swallow every answer: whoever would wait for ever does not, and when it is
+// over all goes on.
+func TestHungDatabaseIsUnavailable(t *testing.T) {
+	l, url := newLossy(t, postgres.URL(t))
+	s := openAt(t, url, nil)
+	defer s.Close()
+	l.held.Store(true)
+	if _, err := s.Get(t.Context(), "k"); !errors.Is(err, state.ErrUnavailable) {
+		t.Errorf("get from a database that hangs: %v", err)
+	}
+	l.held.Store(false)
+	if _, err := s.Swap(t.Context(), "k", 0, nil, time.Time{}); err != nil {
+		t.Errorf("swap when it answers again: %v", err)
 	}
 }
 

@@ -29,6 +29,9 @@ func (r *Relay) bindToken(ctx context.Context, key ed25519.PublicKey, token *aut
 	if err := r.checkPrincipal(id.id()); err != nil {
 		return nil, err
 	}
+	if err := r.checkPrincipalInState(ctx, id.id()); err != nil {
+		return nil, err
+	}
 	if token.Principal.Workload {
 		if err := r.checkWorkload(ctx, token); err != nil {
 			return nil, err

@@ -236,6 +236,21 @@ func (r *Relay) checkPrincipal(id string) error {
 	return nil
 }
 
+// checkPrincipalInState refuses whom another relay has revoked a moment ago.
+func (r *Relay) checkPrincipalInState(ctx context.Context, id string) error {
+	if !r.cfg.isShared() {
+		return nil
+	}
+	_, err := r.store.Get(ctx, keyPrincipal+id)
+	switch {
+	case err == nil:
+		return errRevoked()
+	case errors.Is(err, state.ErrNotFound):
+		return nil
+	}
+	return stateRefusal(err)
+}
+
 // refuseKeyOf is the refusal of a key that was killed in memory only.
 func (r *Relay) refuseKeyOf(key ed25519.PublicKey) error {
 	if r.refused.has(auth.KeyID(key)) {

@@ -53,6 +53,9 @@
 // versions, on NOTIFY or after two seconds of silence. After a lost connection nothing is missed as long as the table
 // reaches back (10 minutes); beyond that watchers are told to list again.
 //
+// A store that has heard of no change for fifteen seconds, not even that there is none, is away, though it may still be read:
+// what was revoked at another relay meanwhile is not known.
+//
 // Expiry is by the relay's clock, as tokens and sessions are: the same clock that finds a token expired finds its binding
 // gone. What one relay holds for expired another may still need, so nothing is deleted for an hour. A clock more than five
 // seconds from the database's is warned of.

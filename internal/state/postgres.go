@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +26,7 @@ const (
 	pgSweepGrace   = time.Hour              // clocks of relays differ: what one holds for expired another may still need
 	pgClockWarning = 5 * time.Second        // between the relay's clock and the database's
 	pgChangesPage  = 500
+	pgDeaf         = 15 * time.Second // without hearing of changes: then the store is away, also if it still answers
 )
 
 // postgresStore keeps items in a PostgreSQL database that relays share.
@@ -40,6 +42,9 @@ type postgresStore struct {
 	mu       sync.Mutex
 	position int64 // guarded by mu; watchers have heard of all versions up to this one
 	seen     int64 // guarded by mu; the highest version known to be given
+
+	heardAt atomic.Int64 // when all changes had been heard, by the time since born
+	born    time.Time
 
 	closed  chan struct{}
 	closing sync.Once
@@ -59,7 +64,7 @@ func openPostgres(ctx context.Context, url string, o Options) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &postgresStore{name: postgresName(config.ConnConfig), now: o.Now, log: o.Logger, closed: make(chan struct{})}
+	s := &postgresStore{name: postgresName(config.ConnConfig), now: o.Now, log: o.Logger, closed: make(chan struct{}), born: time.Now()}
 	s.queue.turn = make(chan struct{}, 1)
 	s.queue.turn <- struct{}{}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -165,6 +170,9 @@ func (s *postgresStore) read(ctx context.Context, op string, f func(context.Cont
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if err := s.deaf(op); err != nil {
+			return err
+		}
 		err := f(wait)
 		switch {
 		case err == nil, errors.Is(err, pgx.ErrNoRows):
@@ -183,6 +191,15 @@ func (s *postgresStore) Watch(ctx context.Context, prefix string) (<-chan Change
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.watch.add(ctx, prefix, s.seen)
+}
+
+// deaf refuses to go on with a database that is read and written while nothing is heard of what other relays do there:
+// their revocations would not be known.
+func (s *postgresStore) deaf(op string) error {
+	if since := time.Since(s.born) - time.Duration(s.heardAt.Load()); since > pgDeaf && !s.isClosed() {
+		return fmt.Errorf("%s in %s: %w: no change was heard of for %s", op, s.name, ErrUnavailable, since.Round(time.Second))
+	}
+	return nil
 }
 
 func (s *postgresStore) isClosed() bool {

@@ -90,6 +90,7 @@ func (s *postgresStore) catchUp(conn *pgx.Conn) error {
 			return err
 		}
 	}
+	s.heardAt.Store(int64(time.Since(s.born)))
 	return nil
 }
 

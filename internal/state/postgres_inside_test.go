@@ -1,8 +1,10 @@
 package state
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
+	"time"
 )
 
 func TestUpperBoundOfAPrefix(t *testing.T) {
@@ -72,5 +74,18 @@ func TestReadOfChangesThatANewWatchMayMissIsDoneAgain(t *testing.T) {
 	}
 	if more := s.heard(0, 5, 0, nil, era); !more || s.position != 0 {
 		t.Errorf("more %v, position %d: changes of the new watch may have been left out", more, s.position)
+	}
+}
+
+// TestStoreThatHearsNothingIsAway answers nobody although it could: revocations made at other relays are not known to it.
+func TestStoreThatHearsNothingIsAway(t *testing.T) {
+	s := &postgresStore{log: slog.New(slog.DiscardHandler), now: time.Now, closed: make(chan struct{}), born: time.Now().Add(-pgDeaf - time.Second)}
+	_, get := s.Get(t.Context(), "k")
+	_, list := s.List(t.Context(), "", "", 0)
+	_, swap := s.Swap(t.Context(), "k", 0, nil, time.Time{})
+	for op, err := range map[string]error{"get": get, "list": list, "swap": swap, "delete": s.Delete(t.Context(), "k", -1)} {
+		if !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v, want ErrUnavailable", op, err)
+		}
 	}
 }

@@ -141,6 +141,9 @@ func (s *postgresStore) write(ctx context.Context, ops []operation) ([]int64, er
 	if len(ops) == 0 {
 		return []int64{}, nil
 	}
+	if err := s.deaf("write"); err != nil {
+		return nil, err
+	}
 	j := &job{ops: slices.Clone(ops), done: make(chan struct{})}
 	for i := range j.ops {
 		// Not nil, which SQL knows as NULL; and the caller's again once we have returned, which a watcher's is not.

@@ -38,6 +38,7 @@ var errStopping = errors.New("the agent is stopping")
 type Agent struct {
 	cfg       *Config
 	log       *slog.Logger
+	now       func() time.Time
 	keyFile   keyfile.File
 	pin       *pin
 	witness   *witness
@@ -57,6 +58,7 @@ type Agent struct {
 
 	mu       sync.Mutex
 	lastKeys keyfile.Keys                 // guarded by mu
+	nextAsk  time.Time                    // guarded by mu; before it no relay has the key changed
 	sessions map[*tunnel.Session]struct{} // guarded by mu
 	changed  chan struct{}                // guarded by mu; closed and replaced when sessions changes
 }
@@ -81,7 +83,7 @@ func New(cfg *Config, log *slog.Logger) (*Agent, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	a := &Agent{
-		cfg: cfg, log: log, table: modelapi.Default(), lingers: newLingers(log), pace: waitPace{firstComment, lookEvery, repeatComment},
+		cfg: cfg, log: log, now: time.Now, table: modelapi.Default(), lingers: newLingers(log), pace: waitPace{firstComment, lookEvery, repeatComment},
 		sessions: map[*tunnel.Session]struct{}{}, changed: make(chan struct{}),
 		doubt: make(chan struct{}, 1), loaded: make(chan struct{}, 1),
 	}

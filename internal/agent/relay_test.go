@@ -54,6 +54,8 @@ type hostileRelay struct {
 	key      ed25519.PrivateKey
 	sessions chan *tunnel.Session
 	wire     *tap // what the relay wrote, in the clear
+	// rotate takes an agent's next key; nil: none. Set before the first agent runs.
+	rotate func(context.Context, *tunnel.Session, ed25519.PublicKey) error
 }
 
 // tap remembers what is written to a connection.
@@ -115,6 +117,7 @@ func (r *hostileRelay) accept(ctx context.Context, w http.ResponseWriter, q *htt
 		Key: r.key, Binding: tunnel.BindingNonce, Names: []string{r.addr},
 		Authenticate: func(_ context.Context, h tunnel.Hello) (tunnel.Peer, error) { return tunnel.Peer{Name: h.AgentID}, nil },
 		OnAnnounce:   func(*tunnel.Session, []tunnel.Announcement) error { return nil },
+		Rotate:       r.rotate,
 	})
 	if err != nil {
 		return

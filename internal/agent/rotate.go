@@ -17,6 +17,11 @@ import (
 const (
 	rotateLook     = time.Hour        // between two looks whether the key is old enough
 	rotatePatience = 15 * time.Second // for the relay to take the new key
+
+	// A relay that was taken over must not wear out keys, disk and log: it has the
+	// key changed once an hour at most, and a try that failed repeated after a while.
+	askedEvery = time.Hour
+	askedAgain = 10 * time.Second
 )
 
 // keys reads the key file. Each session reads it anew: another process, such as
@@ -62,6 +67,9 @@ func held(s *tunnel.Session) ed25519.PublicKey { return s.Hello().PublicKey }
 // rotateAsAsked answers the relay's wish. The session that brought it may be one
 // that an older key has opened: the relay takes the word of the current one alone.
 func (a *Agent) rotateAsAsked(ctx context.Context, s *tunnel.Session) error {
+	if err := a.admitAsk(); err != nil {
+		return err
+	}
 	a.log.Info("the relay asks for a new key")
 	if best := a.currentSession(); best != nil {
 		s = best
@@ -70,6 +78,7 @@ func (a *Agent) rotateAsAsked(ctx context.Context, s *tunnel.Session) error {
 	var refused *tunnel.Refusal
 	switch {
 	case err == nil:
+		a.putOffAsks(askedEvery)
 		return nil
 	case errors.As(err, &refused):
 		a.log.Error("the relay did not take the new key: the old one stays", "error", err)
@@ -78,6 +87,27 @@ func (a *Agent) rotateAsAsked(ctx context.Context, s *tunnel.Session) error {
 		a.log.Error("no new key: the old one stays", "error", err)
 		return &tunnel.Refusal{Code: tunnel.CodeInternal, Message: "the agent could not change its key; its log says why"}
 	}
+}
+
+// admitAsk lets one wish of the relay's through, and no further one for a while.
+func (a *Agent) admitAsk() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	if left := a.nextAsk.Sub(now); left > 0 {
+		return &tunnel.Refusal{
+			Code:    tunnel.CodeOverloaded,
+			Message: fmt.Sprintf("the agent changes its key for a relay once an hour at most: again in %s, or with iap-agent rotate on its machine", left.Round(time.Second)),
+		}
+	}
+	a.nextAsk = now.Add(askedAgain)
+	return nil
+}
+
+func (a *Agent) putOffAsks(wait time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.nextAsk = a.now().Add(wait)
 }
 
 // currentSession is a live session that the key in use has opened.

@@ -113,11 +113,15 @@ func (x *exchange) askFirmly(ctx context.Context) Decision {
 // minWatch keeps a decision that has already expired from being asked for in a tight loop.
 const minWatch = 100 * time.Millisecond
 
+// maxWatch is the longest that the end of a decision rests on a timer alone.
+const maxWatch = time.Second
+
 // watch asks again when a decision says it must be. It needs no goroutine while it waits: streams wait in thousands.
 type watch struct {
 	x     *exchange
 	mu    sync.Mutex  // guards what follows, and is held while Decide runs
 	timer *time.Timer // nil once disarmed
+	until time.Time   // when the decision ends
 	tries int         // in a row that the policy could not answer
 }
 
@@ -127,10 +131,10 @@ func (x *exchange) armUntil(ctx context.Context) (disarm func()) {
 	if x.decision.Until.IsZero() {
 		return func() {}
 	}
-	w := &watch{x: x}
+	w := &watch{x: x, until: x.decision.Until}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(w.wait(x.decision.Until), func() { w.expire(ctx) })
+	w.timer = time.AfterFunc(w.wait(w.until), func() { w.expire(ctx) })
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -139,8 +143,9 @@ func (x *exchange) armUntil(ctx context.Context) (disarm func()) {
 	}
 }
 
+// wait is until the clock is looked at again: a timer stands still while the machine sleeps, and a clock can be set.
 func (w *watch) wait(until time.Time) time.Duration {
-	return max(until.Sub(w.x.guard.now()), minWatch)
+	return min(max(until.Round(0).Sub(w.x.guard.now().Round(0)), minWatch), maxWatch)
 }
 
 func (w *watch) expire(ctx context.Context) {
@@ -149,16 +154,20 @@ func (w *watch) expire(ctx context.Context) {
 	if w.timer == nil {
 		return
 	}
+	if w.x.guard.now().Round(0).Before(w.until.Round(0)) {
+		w.timer.Reset(w.wait(w.until))
+		return
+	}
 	d, _, _ := w.x.answerOf(ctx)
 	switch {
 	case ctx.Err() != nil:
 	case !d.Allow && denied(d).status == http.StatusServiceUnavailable && w.tries < askTries:
-		w.tries++
+		w.tries++ // until stays: it is over
 		w.timer.Reset(askPause)
 	case !d.Allow:
 		w.x.cancel(&Ended{Code: denied(d).code, Message: denied(d).message})
 	case !d.Until.IsZero():
-		w.tries = 0
+		w.tries, w.until = 0, d.Until
 		w.timer.Reset(w.wait(d.Until))
 	}
 }

@@ -331,6 +331,37 @@ func TestADecisionIsAskedForAgainWhenItExpires(t *testing.T) {
 	}
 }
 
+// TestADecisionEndsByTheClockAndNotByATimerAlone: a timer stands still while the machine sleeps.
+func TestADecisionEndsByTheClockAndNotByATimerAlone(t *testing.T) {
+	s := newScript()
+	var ahead atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	until := now().Add(time.Hour)
+	begun := make(chan struct{}, 1)
+	f := newFixture(t, streaming(s, "application/x-ndjson"), func(f *fixture) {
+		forward := f.guard.Forward
+		f.guard.Forward = func(ctx context.Context, r *Request) (*Response, error) {
+			begun <- struct{}{}
+			return forward(ctx, r)
+		}
+		f.guard.Now = now
+		f.guard.Decide = func(context.Context, Question) Decision {
+			return Decision{Allow: now().Before(until), Reason: "auth_too_old", Message: "log in again", Until: until}
+		}
+	})
+	go func() {
+		<-begun
+		ahead.Store(int64(2 * time.Hour))
+	}()
+	response := f.do(f.request("POST", "/api/chat", chatBody))
+	stop := time.AfterFunc(20*time.Second, func() { response.Body.Close() })
+	defer stop.Stop()
+	rest, err := io.ReadAll(response.Body)
+	if err == nil || !strings.Contains(string(rest), `"code":"auth_too_old"`) {
+		t.Errorf("got %q, %v", rest, err)
+	}
+}
+
 func TestAbortIsVisibleOverHTTP2(t *testing.T) {
 	s := newScript()
 	s.fail = errors.New("reset")

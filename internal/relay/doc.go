@@ -21,7 +21,8 @@
 //	killed.go        what an administrator refused, and whose time is over
 //	logout.go, loggedout.go   what a provider says of logins that have ended, and which those are
 //	enrol.go         join tokens, and agents that use them
-//	frontdoor.go     bearer tokens and keys over plain HTTPS; crossorigin.go: which web pages may ask
+//	frontdoor.go     bearer tokens and keys over plain HTTPS; crossorigin.go: which web pages may ask;
+//	                 atdoor.go: what runs there, and ends
 //	keys.go          keys for programs: who holds one, and its end; keydecide.go: what one may do
 //
 // What runs:

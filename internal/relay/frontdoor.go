@@ -54,10 +54,15 @@ func (r *Relay) serveFrontDoor(w http.ResponseWriter, q *http.Request) {
 	// The credential's end is the answer's: what is running then ends with a word.
 	ctx, end := context.WithCancelCause(q.Context())
 	defer end(nil)
+	defer r.doors.add(who, end)()
 	expiry := time.AfterFunc(who.expires.Sub(r.now()), func() {
 		end(who.expired())
 	})
 	defer expiry.Stop()
+	if r.stateLost.Load() {
+		r.refuseBlind(w, q)
+		return
+	}
 	name := resourceOf(q)
 	res, ctx := r.doorResource(ctx, who, name)
 	r.guard.Handler(res, r.callerAtDoor(who, q, frontDoor+name)).ServeHTTP(w, q.WithContext(ctx))

@@ -194,7 +194,7 @@ func (r *Relay) heardAgent(item state.Item, deleted bool) {
 		return
 	}
 	r.agents.enrolled(&record)
-	if slices.ContainsFunc(r.agents.openedOtherwise(record.ID, record.PublicKey), func(l *link) bool { return !l.session.Draining() }) {
+	if slices.ContainsFunc(r.agents.openedOtherwise(record.ID, record.PublicKey), func(l *link) bool { return !l.replaced.Load() }) {
 		r.spawn(func() { r.replaceSessions(r.ctx, record.ID, record.PublicKey) })
 	}
 }

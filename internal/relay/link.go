@@ -3,6 +3,7 @@ package relay
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"iap/tunnel"
@@ -21,6 +22,8 @@ const (
 type link struct {
 	session *tunnel.Session
 	agent   *agentRecord
+
+	replaced atomic.Bool // its key was replaced: it is closed in a while
 
 	mu   sync.Mutex
 	warm []warmStream // guarded by mu; the most recently used last

@@ -132,7 +132,7 @@ func (r *Relay) recheckTCP(ctx context.Context, s *liveStream, code tunnel.Code)
 	switch {
 	case ctx.Err() != nil:
 	case d.Allow && !d.Until.IsZero():
-		s.askAt(max(d.Until.Sub(r.now()), minAsk), func() { r.recheckTCP(context.WithValue(r.ctx, recheckKey{}, true), s, tunnel.CodePolicyDenied) })
+		r.askAt(s, d.Until)
 	case d.Allow:
 	case isLost(d.Reason):
 		s.stop(tunnel.ParseCode(d.Reason))
@@ -167,12 +167,27 @@ func (r *Relay) askFirmly(ctx context.Context, s *liveStream) policy.Decision {
 	}
 }
 
-// askAt has ask run after a while. asking is held.
-func (s *liveStream) askAt(after time.Duration, ask func()) {
+// askAt has the policy asked again about the stream at a time. Until then the clock
+// is looked at again and again: a timer stands still while the machine sleeps.
+// s.asking is held.
+func (r *Relay) askAt(s *liveStream, at time.Time) {
 	if s.again != nil {
 		s.again.Stop()
 	}
-	s.again = time.AfterFunc(after, ask)
+	wait := at.Round(0).Sub(r.now().Round(0))
+	if wait > clockCheck {
+		s.again = time.AfterFunc(clockCheck, func() {
+			s.asking.Lock()
+			defer s.asking.Unlock()
+			if !s.over {
+				r.askAt(s, at)
+			}
+		})
+		return
+	}
+	s.again = time.AfterFunc(max(wait, minAsk), func() {
+		r.recheckTCP(context.WithValue(r.ctx, recheckKey{}, true), s, tunnel.CodePolicyDenied)
+	})
 }
 
 // leave ends the questions, and waits for one that is just being asked.
@@ -190,8 +205,8 @@ const (
 	stateLimit = 5 * time.Minute  // without it revocations may have been missed
 )
 
-// watchState ends the users' sessions when the store has been away for too long:
-// what it would have told of revocations is not known.
+// watchState ends what users run when the store has been away for too long: what
+// it would have told of revocations is not known.
 func (r *Relay) watchState() {
 	tick := time.NewTicker(stateProbe)
 	defer tick.Stop()
@@ -202,17 +217,34 @@ func (r *Relay) watchState() {
 			return
 		case <-tick.C:
 		}
-		if _, err := r.store.List(r.ctx, keyPrincipal, "", 1); err == nil {
-			seen = r.now()
-			continue
-		}
-		away := r.now().Sub(seen)
-		r.log.Error("state is away", "for", away.String())
-		if away < stateLimit {
-			continue
-		}
-		for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil }) {
-			s.stop(tunnel.CodeStateUnavailable, "the relay has lost its database")
-		}
+		seen = r.lookAtState(seen)
 	}
+}
+
+// lookAtState returns when the store last answered, which it had at seen. One that
+// says nothing is away as well. Sleep counts: revocations go on meanwhile.
+func (r *Relay) lookAtState(seen time.Time) time.Time {
+	ctx, cancel := context.WithTimeout(r.ctx, stateProbe)
+	defer cancel()
+	_, err := r.store.List(ctx, keyPrincipal, "", 1)
+	switch {
+	case err == nil:
+		r.stateLost.Store(false)
+		return r.now()
+	case r.ctx.Err() != nil:
+		return seen
+	}
+	away := r.now().Round(0).Sub(seen.Round(0))
+	r.log.Error("state is away", "for", away.String(), "error", err)
+	if away < stateLimit {
+		return seen
+	}
+	r.stateLost.Store(true) // from here on nothing begins at the front door
+	for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil }) {
+		s.stop(tunnel.CodeStateUnavailable, blindMessage)
+	}
+	r.doors.end(func(*doorCaller) *guard.Ended {
+		return &guard.Ended{Code: tunnel.CodeStateUnavailable.String(), Message: blindMessage}
+	})
+	return seen
 }

@@ -55,6 +55,8 @@ type Relay struct {
 	sessions   *sessions
 	agents     *agents
 	live       liveStreams
+	doors      doorRequests
+	stateLost  atomic.Bool // for so long that revocations may have been missed
 	limits     *limit.Book
 	usage      *usage.Book
 	asking     asking // about usage

@@ -150,7 +150,7 @@ func (r *Relay) awaitReplaced(ctx context.Context, l *link, key ed25519.PublicKe
 // replace asks for no more streams on a session and closes it when those that run
 // are over.
 func (r *Relay) replace(ctx context.Context, l *link) {
-	if l.session.Draining() {
+	if l.replaced.Swap(true) { // whether the agent has said that it leaves counts for nothing
 		return
 	}
 	_ = l.session.GoAway("the key of this session was replaced") // a session that cannot be told is about to end
@@ -209,6 +209,15 @@ func (a *agents) replaced(old *link, key ed25519.PublicKey) bool {
 		}
 	}
 	return false
+}
+
+// wasReplaced reports whether a session is one of a replaced key that was told to
+// leave: whoever holds it speaks for the agent no longer.
+func (a *agents) wasReplaced(session string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l := a.links[session]
+	return l != nil && l.replaced.Load()
 }
 
 // current picks a live session of the agent that its current key has opened: one

@@ -317,3 +317,35 @@ func TestSessionOfAReplacedKeyIsToldToLeave(t *testing.T) {
 		t.Errorf("the session of the new key: %v", fresh.Err())
 	}
 }
+
+// TestSessionOfAReplacedKeyIsClosedThoughItSaysThatItLeaves: a copy of the old key that calls itself draining stays no longer than
+// any other, and what it says of its resources meanwhile is not the agent's word.
+func TestSessionOfAReplacedKeyIsClosedThoughItSaysThatItLeaves(t *testing.T) {
+	s := newSystem(t, allowAll)
+	a := s.enrolFake(false, served{"web", "http", ""})
+	nothing := func(_ context.Context, st *tunnel.Stream, _ tunnel.Header) { st.Abort(tunnel.CodeRefused) }
+	announce := tunnel.Announcement{Resource: "web", Kind: "http", Healthy: true}
+	owner := a.serve(tunnel.Interactive, nothing, announce)
+	thief := a.serve(tunnel.Bulk, nothing, announce)
+	must(t, thief.GoAway("leaving, some day"))
+	eventually(t, "the relay hears of it", func() bool {
+		s.relay.agents.mu.Lock()
+		defer s.relay.agents.mu.Unlock()
+		l := s.relay.agents.links[thief.ID()]
+		return l != nil && l.session.Draining()
+	})
+	next := newKey(t)
+	must(t, owner.Rotate(within(t), next))
+	a.key = next
+	a.serve(tunnel.Interactive, nothing, announce)
+	eventually(t, "the thief's session counts as replaced", func() bool { return s.relay.agents.wasReplaced(thief.ID()) || thief.Err() != nil })
+	announce.Healthy, announce.Reason = false, "says the thief"
+	_ = thief.Announce(within(t), []tunnel.Announcement{announce}) // it may be closed by now
+	s.relay.agents.mu.Lock()
+	said := s.relay.agents.members[a.id].health["web"].reason
+	s.relay.agents.mu.Unlock()
+	if said != "" {
+		t.Errorf("the agent's resource is %q", said)
+	}
+	await(t, thief.Done(), "the thief's session ends")
+}

@@ -118,7 +118,9 @@ func (r *Relay) announced(t *tunnel.Session, list []tunnel.Announcement) error {
 	if err := checkAnnouncement(id.agent, list); err != nil {
 		return err
 	}
-	r.agents.heard(id.agent.ID, list)
+	if !r.agents.wasReplaced(t.ID()) {
+		r.agents.heard(id.agent.ID, list)
+	}
 	return nil
 }
 
@@ -133,7 +135,7 @@ func (r *Relay) mayAnnounce(t *tunnel.Session, list []tunnel.Announcement) error
 
 // loaded notes how busy an agent says it is.
 func (r *Relay) loaded(t *tunnel.Session, list []tunnel.Load) {
-	if id, ok := t.Peer().Token.(*identity); ok && id.agent != nil {
+	if id, ok := t.Peer().Token.(*identity); ok && id.agent != nil && !r.agents.wasReplaced(t.ID()) {
 		r.agents.loaded(id.agent.ID, list)
 	}
 }

@@ -62,7 +62,8 @@ func (s *session) expire(now func() time.Time) {
 // timers stand still while a machine sleeps, and do not see a clock that is set.
 const clockCheck = time.Second
 
-// watchClock ends sessions whose time is over though their timers do not know it.
+// watchClock ends sessions, and requests at the front door, whose time is over though
+// their timers do not know it.
 func (r *Relay) watchClock() {
 	tick := time.NewTicker(clockCheck)
 	defer tick.Stop()
@@ -76,6 +77,7 @@ func (r *Relay) watchClock() {
 		for _, s := range r.sessions.all(func(s *session) bool { return s.identity().agent == nil && s.left() <= 0 }) {
 			s.stop(no.Code, no.Message)
 		}
+		r.expireDoors(r.now().Round(0))
 	}
 }
 

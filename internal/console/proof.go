@@ -255,13 +255,13 @@ func printReport(w io.Writer, r *verify.Report) {
 	}
 	fmt.Fprintf(&b, "Read   %s: records %d to %d in %s\n", log, r.First, r.Last, screen.Count(r.Segments, "file"))
 	if e := r.Expired; e != nil {
-		fmt.Fprintf(&b, "Gone   records 1 to %d have expired by retention, %s\n", e.Through, signedBy(e.Time, e.Key))
+		fmt.Fprintf(&b, "Gone   records 1 to %d have expired by retention\n  %s\n", e.Through, signedBy(e.Time, e.Key))
 	}
 	switch {
 	case r.Proven.Lines == 0:
 		fmt.Fprintln(&b, "Proven by its own checkpoints: nothing")
 	default:
-		fmt.Fprintf(&b, "Proven up to record %d by %s of its own, the last %s\n", r.Proven.Record, screen.Count(int(r.Checkpoints), "checkpoint"), signedBy(r.Proven.Time, r.Proven.Key))
+		fmt.Fprintf(&b, "Proven up to record %d by %s of its own, the last\n  %s\n", r.Proven.Record, screen.Count(int(r.Checkpoints), "checkpoint"), signedBy(r.Proven.Time, r.Proven.Key))
 	}
 	for _, wit := range r.Witnesses {
 		printWitnessed(&b, wit)
@@ -286,7 +286,7 @@ func printReport(w io.Writer, r *verify.Report) {
 func printWitnessed(w io.Writer, wit verify.Witness) {
 	switch wit.Status {
 	case verify.Holds:
-		fmt.Fprintf(w, "Held   by %s up to record %d, %s\n", wit.Name, wit.Record, signedBy(wit.Time, wit.Key))
+		fmt.Fprintf(w, "Held   by %s up to record %d\n  %s\n", wit.Name, wit.Record, signedBy(wit.Time, wit.Key))
 	case verify.Refuses:
 		fmt.Fprintf(w, "REFUSED by %s: %s\n", wit.Name, wit.Message)
 	default:
@@ -299,7 +299,7 @@ func printWitnessed(w io.Writer, wit verify.Witness) {
 
 func signedBy(at time.Time, key string) string {
 	if key == "" {
-		return "dated " + at.Format(time.RFC3339) + ", not verified"
+		return at.Format(time.RFC3339) + ", signature not verified"
 	}
-	return "signed " + at.Format(time.RFC3339) + " by " + key
+	return at.Format(time.RFC3339) + " by " + key
 }

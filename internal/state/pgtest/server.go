@@ -19,15 +19,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const (
-	startWait = 60 * time.Second // a busy machine takes its time
-	port      = 5432             // of the socket's name: each server has a folder of its own
-)
+const startWait = 60 * time.Second // a busy machine takes its time
 
 // Server is one PostgreSQL server, started when it is first needed. Make it in TestMain, or a variable of one test, and
 // Close it at the end.
 type Server struct {
-	Durable bool // commits are synced to the disk, as in production; else they are as fast as memory
+	Durable bool    // commits are synced to the disk, as in production; else they are as fast as memory
+	Secure  *Secure // nil: on a unix socket alone
 
 	mu        sync.Mutex
 	dir       string      // guarded by mu; "" until started
@@ -36,6 +34,12 @@ type Server struct {
 	admin     *pgx.Conn   // guarded by mu
 	as        *credential // guarded by mu; nil: as ourselves
 	bin       string      // guarded by mu
+}
+
+// Secure has the server listen on loopback too, where it wants TLS and a password.
+type Secure struct {
+	Cert, Key string // PEM files
+	Port      int    // a free one
 }
 
 type credential struct{ uid, gid uint32 }
@@ -56,7 +60,20 @@ func (s *Server) URL(t testing.TB) string {
 	if _, err := s.admin.Exec(t.Context(), "CREATE DATABASE "+name); err != nil {
 		t.Fatal(err)
 	}
-	return "postgres:///" + name + "?" + url.Values{"host": {s.dir}, "port": {strconv.Itoa(port)}, "user": {"iap"}}.Encode()
+	return s.socketURL(name)
+}
+
+// socketURL leads to a database by the unix socket, where nobody asks for a password.
+func (s *Server) socketURL(database string) string {
+	return "postgres:///" + database + "?" + url.Values{"host": {s.dir}, "port": {strconv.Itoa(s.port())}, "user": {"iap"}}.Encode()
+}
+
+// port is part of the socket's name: each server has a folder of its own.
+func (s *Server) port() int {
+	if s.Secure != nil {
+		return s.Secure.Port
+	}
+	return 5432
 }
 
 // find returns the folder of the newest installed server.
@@ -109,6 +126,33 @@ func (s *Server) initLocked(ctx context.Context) (err error) {
 	if out, err := init.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
+	return s.secure()
+}
+
+// secure gives the server its certificate, and the rule of who needs a password.
+func (s *Server) secure() error {
+	if s.Secure == nil {
+		return nil
+	}
+	files := map[string][]byte{"pg_hba.conf": []byte("local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n")}
+	for name, from := range map[string]string{"server.crt": s.Secure.Cert, "server.key": s.Secure.Key} {
+		pem, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		files[name] = pem
+	}
+	for name, content := range files {
+		path := filepath.Join(s.data(), name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return err
+		}
+		if s.as != nil {
+			if err := os.Chown(path, int(s.as.uid), int(s.as.gid)); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -141,8 +185,13 @@ func (s *Server) bootLocked(ctx context.Context) error {
 		fsync = "on"
 	}
 	// Not the caller's context: the server outlives the first test.
-	p := s.command(context.WithoutCancel(ctx), "postgres", "-D", s.data(), "-k", s.dir, "-c", "listen_addresses=", "-c", "fsync="+fsync, "-c", "max_connections=60",
-		"-c", "shared_buffers=32MB", "-c", "autovacuum_naptime=5s")
+	args := []string{"-D", s.data(), "-k", s.dir, "-p", strconv.Itoa(s.port()), "-c", "fsync=" + fsync, "-c", "max_connections=60", "-c", "shared_buffers=32MB"}
+	if s.Secure != nil {
+		args = append(args, "-c", "listen_addresses=127.0.0.1", "-c", "ssl=on")
+	} else {
+		args = append(args, "-c", "listen_addresses=")
+	}
+	p := s.command(context.WithoutCancel(ctx), "postgres", args...)
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -155,7 +204,7 @@ func (s *Server) bootLocked(ctx context.Context) error {
 	s.process = p
 	deadline := time.Now().Add(startWait)
 	for {
-		conn, err := pgx.Connect(ctx, "postgres:///postgres?"+url.Values{"host": {s.dir}, "port": {strconv.Itoa(port)}, "user": {"iap"}}.Encode())
+		conn, err := pgx.Connect(ctx, s.socketURL("postgres"))
 		if err == nil {
 			s.admin = conn
 			return nil

@@ -11,7 +11,17 @@ import (
 
 // external reports whether tokens come from outside, as in CI.
 func (a *app) external() bool {
-	return a.env("IAP_TOKEN_FILE") != "" || a.env("IAP_TOKEN_COMMAND") != ""
+	return a.tokenSource() != ""
+}
+
+// tokenSource is the variable that tokens come from, "" if they come from a login.
+func (a *app) tokenSource() string {
+	for _, name := range []string{"IAP_TOKEN_FILE", "IAP_TOKEN_COMMAND"} { // in the order in which they count
+		if a.env(name) != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // loginID tells one login from the next without opening the keyring.
@@ -31,7 +41,7 @@ func (a *app) loginReader(p *profile.Profile) func(context.Context) (connect.Log
 			TokenFile: a.env("IAP_TOKEN_FILE"), TokenCommand: a.env("IAP_TOKEN_COMMAND"), Logger: a.logger(),
 		})
 		return func(context.Context) (connect.Login, error) {
-			return connect.Login{ID: "external", Key: key, Token: source.Token, Refresh: source.Refresh}, keyErr
+			return connect.Login{ID: "external", Key: key, Token: source.Token, Refresh: source.Refresh, Source: a.tokenSource()}, keyErr
 		}
 	}
 	r := &storedLogin{app: a, profile: p, store: a.store(p)}

@@ -106,6 +106,7 @@ func failureOf(err error) *failure {
 		reply    *connect.ReplyError
 		file     *config.Error
 		taken    *connect.PortTakenError
+		outside  *connect.TokenRefusedError
 		dial     *tunnel.DialError
 		urlError *url.Error
 		netError net.Error
@@ -133,6 +134,10 @@ func failureOf(err error) *failure {
 		return &failure{code: "profile_unknown", what: clean(err.Error()), next: "iapctl profile ls", exitCode: exitUsage, cause: err}
 	case errors.Is(err, profile.ErrBindingWeaker), errors.Is(err, profile.ErrRelayKeyChanged), errors.Is(err, connect.ErrRelayChanged):
 		return relayChanged(err)
+	case errors.As(err, &outside):
+		f := failureOf(outside.Err)
+		f.next = "check " + outside.Source
+		return f
 	case errors.As(err, &dial):
 		return dialFailure(dial)
 	case tunnel.CodeOf(err) != tunnel.CodeNone:

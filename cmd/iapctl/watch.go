@@ -87,8 +87,11 @@ func (w *watch) down(class tunnel.Class, err error, _ time.Duration) {
 			Event: eventLoginNeeded, Code: f.code, Next: w.app.inProfile("iapctl login"),
 			Message: capital(f.what) + ". A new login is needed; connections go on by themselves after it.",
 		}
+		if w.app.external() {
+			e.Next, e.Message = f.next, capital(f.what)+". Connections go on by themselves once there is a good token."
+		}
 		w.app.tell(e)
-		w.notify("A login is needed", "Connections to the relay wait for it. Type: "+e.Next)
+		w.notify("A login is needed", "Connections to the relay wait for it. Next: "+e.Next)
 	case first && !w.login:
 		w.app.tell(event{
 			Event: eventRelayLost, Code: f.code,

@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"iap/auth"
 	"iap/tunnel"
@@ -10,6 +11,39 @@ import (
 
 // ErrRelayChanged marks an error of Config.CheckRelay: the relay's key is not the one remembered.
 var ErrRelayChanged = errors.New("relay key differs from the remembered one")
+
+// A TokenRefusedError is the relay's refusal of a token that no login gave. Nobody at this machine can log in instead: whatever
+// fills its source must.
+type TokenRefusedError struct {
+	Source string // "IAP_TOKEN_FILE"
+	Code   string // why, "token_expired", or the tunnel's code where the relay says no more
+	What   string // the relay's words
+	Err    error
+}
+
+func (e *TokenRefusedError) Error() string { return e.Source + ": " + e.Err.Error() }
+func (e *TokenRefusedError) Unwrap() error { return e.Err }
+
+// tokenRefused names the source in an error that a person would cure by a login.
+func tokenRefused(source string, err error) error {
+	var no *tunnel.Refusal
+	if source == "" || !NeedsLogin(err) || !errors.As(err, &no) {
+		return err
+	}
+	e := &TokenRefusedError{Source: source, Code: no.Code.String(), What: no.Message, Err: err}
+	// The relay has the verifier's code at the end of its words: "the token has expired (token_expired)".
+	if what, code, ok := strings.Cut(strings.TrimSuffix(no.Message, ")"), " ("); ok && isCode(code) {
+		e.What, e.Code = what, code
+	}
+	if e.What == "" {
+		e.What = "the relay refuses the token"
+	}
+	return e
+}
+
+func isCode(text string) bool {
+	return text != "" && len(text) <= 40 && strings.Trim(text, "abcdefghijklmnopqrstuvwxyz_") == ""
+}
 
 // NeedsLogin reports whether only a new login can help.
 func NeedsLogin(err error) bool {

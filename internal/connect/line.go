@@ -131,7 +131,7 @@ func (l *line) dial(ctx context.Context) (*tunnel.Session, error) {
 		}
 	}
 	if err != nil && needsPerson(err) {
-		return nil, tunnel.Permanent(err)
+		return nil, tunnel.Permanent(tokenRefused(login.Source, err))
 	}
 	return s, err
 }

@@ -41,6 +41,13 @@ func refusalOf(err error, resource string) refusal {
 	if errors.As(err, &reply) {
 		return refusalOfReply(reply.Reply, resource)
 	}
+	var outside *TokenRefusedError
+	if errors.As(err, &outside) {
+		return refusal{
+			status: http.StatusUnauthorized, code: outside.Code,
+			message: fmt.Sprintf("%s: check %s on this machine; requests are served again once it gives a good token", outside.What, outside.Source),
+		}
+	}
 	if NeedsLogin(err) {
 		return refusal{status: http.StatusUnauthorized, code: "login_required", message: "a new login to the relay is needed: run `iapctl login` on this machine, then try again"}
 	}

@@ -21,6 +21,7 @@ type Login struct {
 	Key     ed25519.PrivateKey
 	Token   func(ctx context.Context) (string, error) // a token that is good for a while
 	Refresh func(ctx context.Context) (string, error) // a newer one than that
+	Source  string                                    // where tokens come from that no login gives, "IAP_TOKEN_FILE"; "" for a login
 }
 
 // Config says how a profile's sessions are made.

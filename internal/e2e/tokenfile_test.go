@@ -30,7 +30,8 @@ func TestStaleTokenFileIsToldAndItsSuccessorTaken(t *testing.T) {
 			file = name
 		}
 	}
-	web := newCaller(t, u.connect("phi3", "--ca-file", s.ca).url())
+	c := u.connect("phi3", "--ca-file", s.ca)
+	web := newCaller(t, c.url())
 	if got := web.ask("GET", "/v1/models", ""); got.status != 200 {
 		t.Fatalf("with a good token: %+v", got)
 	}
@@ -39,8 +40,17 @@ func TestStaleTokenFileIsToldAndItsSuccessorTaken(t *testing.T) {
 	s.startRelay()
 	eventually(t, "the listener says what is wrong", func() bool {
 		got := web.ask("GET", "/v1/models", "")
-		return got.status == 401 && got.code() == "login_required"
+		return got.status == 401 && got.code() == "token_expired" && strings.Contains(got.body, "check IAP_TOKEN_FILE") && !strings.Contains(got.body, "iapctl login")
 	})
+	if said := c.awaitText(0, `"event":"login_needed"`, 1); !strings.Contains(said, `"next":"check IAP_TOKEN_FILE"`) || strings.Contains(said, "iapctl login") {
+		t.Errorf("the log reads %s", said)
+	}
+	if message := u.fails(4, "token_invalid", "whoami", "--ca-file", s.ca); !strings.Contains(message, "token_expired") {
+		t.Errorf("a command says %q", message)
+	}
+	if got := u.run("whoami", "--ca-file", s.ca); !strings.Contains(got.errOut, "check IAP_TOKEN_FILE") {
+		t.Errorf("a command says %s", got.errOut)
+	}
 	s.write(file, s.provider.MintForm(pod))
 	eventually(t, "the successor is taken", func() bool { return web.ask("GET", "/v1/models", "").status == 200 })
 }

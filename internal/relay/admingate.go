@@ -37,7 +37,7 @@ func (g *adminGate) May(ctx context.Context, verb string) error {
 	if g.session == nil {
 		return nil
 	}
-	if g.session.ctx.Err() != nil || g.relay.killed(g.session) { // it may still be closing
+	if g.session.ctx.Err() != nil || g.relay.refusal(g.session.identity()) != nil { // it may still be closing
 		return &admin.Error{Status: http.StatusForbidden, Code: "session_ended", Message: "this session has ended", Hint: "iapctl login"}
 	}
 	id := g.session.identity()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -91,6 +92,10 @@ process list. A file that others may read is refused.`,
 			ctx, cancel := context.WithTimeout(c.Context(), joinTimeout)
 			defer cancel()
 			joined, err := agent.Join(ctx, o)
+			var untrusted *tls.CertificateVerificationError
+			if errors.As(err, &untrusted) {
+				return fmt.Errorf("%w; if the relay has an authority of its own, name its file with --ca-file", err)
+			}
 			if err != nil {
 				return err
 			}

@@ -155,6 +155,9 @@ func TestJoinCheckRunAndRevoke(t *testing.T) {
 	created, err := relayAdmin.CreateJoinToken(t.Context(), admin.NewJoinToken{Name: "db-1", Resources: []admin.JoinResource{{Name: "db", Kind: "tcp"}}})
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "agent.yaml")
+	if _, err := command(t, created.Token+"\n", "join", "-", "--config", filepath.Join(t.TempDir(), "agent.yaml")); err == nil || !strings.Contains(err.Error(), "--ca-file") {
+		t.Errorf("an authority that nobody knows: %v", err)
+	}
 	text, err := command(t, created.Token+"\n", "join", "-", "--config", file, "--ca-file", ca, "--upstream", "db="+upstream.Addr().String())
 	if err != nil || !strings.Contains(text, "iap-agent run --config "+file) || strings.Contains(text, "guess") || strings.Contains(text, created.Token) {
 		t.Fatalf("%v\n%s", err, text)

@@ -28,7 +28,7 @@ type adminOptions struct{ config, socket, output string }
 func adminCommand() *cobra.Command {
 	o := &adminOptions{}
 	c := &cobra.Command{
-		Use: "admin", Short: "Manage a running relay as root, without the identity provider",
+		Use: "admin COMMAND", Short: "Manage a running relay as root, without the identity provider",
 		Long: `Manage the relay on this machine over its unix socket. Only root and the
 relay's own user may; every call is in the audit log as local:root. Whom the
 policy names under admins: has the same commands in iapctl.`,

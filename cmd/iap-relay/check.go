@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"iap/internal/relay"
+	"iap/internal/screen"
 	"iap/internal/servercmd"
 )
 
@@ -45,12 +47,19 @@ where. Exit status 1 if the relay could not start or nobody could log in.`,
 func printChecks(w io.Writer, results []relay.CheckResult) {
 	for _, r := range results {
 		if r.Problem == "" {
-			fmt.Fprintf(w, "ok      %-12s %s\n", r.Name, r.Detail)
+			printCheckLine(w, "ok", r.Name, r.Detail)
 		} else {
-			fmt.Fprintf(w, "FAILED  %-12s %s\n", r.Name, r.Problem)
+			printCheckLine(w, "FAILED", r.Name, r.Problem)
 		}
 		for _, warning := range r.Warnings {
-			fmt.Fprintf(w, "warning %-12s %s\n", r.Name, warning)
+			printCheckLine(w, "warning", r.Name, warning)
 		}
 	}
+}
+
+// printCheckLine keeps a long text in its column.
+func printCheckLine(w io.Writer, verdict, name, text string) {
+	begin := fmt.Sprintf("%-7s %-12s ", verdict, name)
+	lines := screen.Wrap(text, screen.Width-len(begin))
+	fmt.Fprintln(w, begin+strings.Join(lines, "\n"+strings.Repeat(" ", len(begin))))
 }

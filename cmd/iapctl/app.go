@@ -44,7 +44,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer, environ []str
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	var status commandStatus
 	if errors.As(err, &status) {
 		return int(status)
@@ -56,6 +56,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer, environ []str
 		err = errCanceled
 	}
 	f := *failureOf(err)
+	if f.next == anyHelp {
+		f.next = cmd.CommandPath() + " --help"
+	}
 	f.next = a.inProfile(f.next)
 	a.printFailure(&f)
 	return f.exit()

@@ -117,7 +117,7 @@ func (a *app) reportConfigured(doc configureDocument, tool configure.Tool, targe
 	case !doc.Changed:
 		a.say("%s is set up already: %s.", capital(doc.Tool), clean(doc.File))
 	case doc.Written:
-		a.say("%s Written to %s. Next: %s.", a.ui.err.good.Render("✓"), clean(doc.File), tool.Then)
+		a.say("%s Written to %s\n  Next: %s.", a.ui.err.good.Render("✓"), clean(doc.File), tool.Then)
 		if doc.Backup != "" {
 			a.say("  As it was: %s", clean(doc.Backup))
 		}

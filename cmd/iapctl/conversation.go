@@ -190,7 +190,7 @@ func statusExit(status int) int {
 func nextFor(exit int) string {
 	switch exit {
 	case exitUsage: // again would be the same
-		return "iapctl --help"
+		return anyHelp
 	case exitLogin:
 		return "iapctl login"
 	case exitDenied:

@@ -106,7 +106,7 @@ func (a *app) reportDiag(file string, files []diag.File) error {
 		return err
 	}
 	a.table([]string{"FILE", "BYTES", "WHAT"}, rows)
-	a.say("Written to %s. Look at it before you send it: names are in it, secrets are not.", clean(file))
+	a.say("Written to %s\nLook at it before you send it: names are in it, secrets are not.", clean(file))
 	return nil
 }
 

@@ -93,8 +93,11 @@ func (s commandStatus) Error() string { return fmt.Sprintf("exit status %d", int
 
 var errCanceled = &failure{code: "canceled", what: "cancelled", next: "type it again when you are ready"}
 
+// anyHelp stands for the help of the command that was typed, which few of those who find a fault know.
+const anyHelp = "iapctl --help"
+
 func usage(format string, args ...any) *failure {
-	return &failure{code: "usage", what: fmt.Sprintf(format, args...), next: "iapctl --help"}
+	return &failure{code: "usage", what: fmt.Sprintf(format, args...), next: anyHelp}
 }
 
 // failureOf finds the words for an error. Every kind of error that reaches run has its place here.
@@ -241,7 +244,7 @@ var codeWords = map[tunnel.Code][2]string{
 	tunnel.CodeLoginRequired:       {"the relay wants a new login", "iapctl login"},
 	tunnel.CodeTokenInvalid:        {"the relay does not accept this login any more", "iapctl login"},
 	tunnel.CodePopFailed:           {"this login belongs to another machine's key", "iapctl login"},
-	tunnel.CodeRevoked:             {"this login was revoked", "iapctl login"},
+	tunnel.CodeRevoked:             {"this login was revoked", "iapctl login; refused again: ask the relay's operator"},
 	tunnel.CodeSessionExpired:      {"the session has ended", "iapctl login"},
 	tunnel.CodePolicyDenied:        {"the policy does not allow this", "iapctl whoami"},
 	tunnel.CodePolicyChanged:       {"the policy was changed and no longer allows this", "iapctl resources"},

@@ -285,7 +285,7 @@ func (a *app) reportLogin(p *profile.Profile, store auth.Store, stamp *profile.L
 	}
 	name := firstOf(clean(who.Name), clean(who.Email), clean(stamp.Name), "you")
 	a.say("%s Logged in to %s as %s (%s).", a.ui.err.good.Render("✓"), clean(p.Settings.Relay), a.ui.err.bold.Render(name), clean(who.Principal))
-	a.say("  Credentials are kept in %s.", clean(store.Where()))
+	a.say("  Credentials are kept in\n  %s", clean(store.Where()))
 	if who.Grants == 0 {
 		a.say("\nNo grant names you yet. Give the lines of this to the relay's operator:\n\n  %s", a.inProfile("iapctl whoami"))
 		return nil

@@ -349,7 +349,7 @@ func serviceFailure(what string, err error) error {
 	case errors.As(err, &manager):
 		return &failure{
 			code: "service_manager", what: what + ": " + clean(firstOf(manager.Output, manager.Err.Error())), cause: err,
-			next: clean(manager.Command) + "; without a manager: iapctl connect --detach",
+			next: clean(manager.Command) + "\n       or, without a manager: iapctl connect --detach",
 		}
 	}
 	return err

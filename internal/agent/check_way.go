@@ -14,6 +14,7 @@ import (
 	"iap/internal/keyfile"
 	"iap/internal/plaintext"
 	"iap/internal/relaykey"
+	"iap/internal/screen"
 	"iap/internal/version"
 	"iap/tunnel"
 )
@@ -70,7 +71,7 @@ func (c *checkup) run(ctx context.Context, file string) {
 
 func (c *checkup) configured(cfg *Config, file string, took time.Duration) {
 	keys := c.agent.lastKeys
-	found := fmt.Sprintf("%s: agent %s, relay %s, %d resources, key of %s", file, cfg.AgentID, plaintext.Clean(cfg.Relay), len(cfg.Resources), keys.Since.Local().Format(time.DateOnly))
+	found := fmt.Sprintf("%s: agent %s, relay %s, %s, key of %s", file, cfg.AgentID, plaintext.Clean(cfg.Relay), screen.Count(len(cfg.Resources), "resource"), keys.Since.Local().Format(time.DateOnly))
 	if keys.Next != nil {
 		c.Add("configuration", doctor.Warn, took, found+"; a rotation of the key was cut short", "iap-agent run finishes it, and so does: iap-agent rotate")
 		return
@@ -94,7 +95,7 @@ func (c *checkup) witnessed() {
 			return
 		}
 	}
-	c.Add("witness", doctor.OK, 0, fmt.Sprintf("holds checkpoints of %d audit logs, the latest of %s", len(logs), logs[len(logs)-1].Kept.Local().Format(time.DateTime)), "")
+	c.Add("witness", doctor.OK, 0, fmt.Sprintf("holds checkpoints of %s, the latest of %s", screen.Count(len(logs), "audit log"), logs[len(logs)-1].Kept.Local().Format(time.DateTime)), "")
 }
 
 // relay walks to a session and asks there what may be offered.

@@ -17,6 +17,11 @@ const (
 	KindDeniedCount = "denied_count" // refusals that were counted instead of written in full
 )
 
+// Kinds are all of them, those that people ask about first.
+func Kinds() []string {
+	return []string{KindDecision, KindOutcome, KindLogin, KindSession, KindAgent, KindAdmin, KindSubject, KindLimit, KindPolicy, KindRelay, KindDeniedCount}
+}
+
 // Values of Event.Decision. An allowed decision with a Request is open until an outcome with the same Request.
 const (
 	Allow = "allow"

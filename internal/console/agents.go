@@ -126,7 +126,7 @@ sessions for a little longer, so that none is refused meanwhile.`,
 					return err
 				}
 				return c.show(cmd.OutOrStdout(), rotationDocument{Schema, rotation}, func(w io.Writer) {
-					fmt.Fprintf(w, "%s has a new key, %s. The old one opens sessions until %s.\n",
+					fmt.Fprintf(w, "%s has a new key,\n  %s\nThe old one opens sessions until %s.\n",
 						ids[0], plaintext.Clean(rotation.Key), screen.Clock(rotation.OldUntil, time.Now()))
 				})
 			})

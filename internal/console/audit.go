@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"iap/internal/admin"
+	"iap/internal/audit"
 	"iap/internal/plaintext"
 	"iap/internal/screen"
 )
@@ -43,8 +45,10 @@ func filters(cmd *cobra.Command, q *admin.AuditQuestion) {
 	flags.StringVar(&q.Action, "action", "", "`action` of a request, or verb of an administrator")
 	flags.StringVar(&q.Decision, "decision", "", "`word`: allow or deny")
 	flags.StringVar(&q.Reason, "reason", "", "`code` of the reason")
-	flags.StringVar(&q.Kind, "kind", "", "`kind`: decision, outcome, login, session, agent, admin, ...")
+	flags.StringVar(&q.Kind, "kind", "", "`kind`: "+strings.Join(audit.Kinds(), ", "))
 	flags.StringVar(&q.Text, "text", "", "`text` that stands anywhere in the record")
+	complete(cmd, "decision", audit.Allow, audit.Deny)
+	complete(cmd, "kind", audit.Kinds()...)
 }
 
 func (c *Console) auditQuery() *cobra.Command {
@@ -75,6 +79,8 @@ With -o json the records are as they stand in the log.`,
 	filters(cmd, &q)
 	cmd.Flags().StringVar(&q.Since, "since", "", "not older than a `time`: 2h, 7d, or RFC 3339")
 	cmd.Flags().StringVar(&q.Until, "until", "", "not younger than a `time`, likewise")
+	complete(cmd, "since", timesAgo()...)
+	complete(cmd, "until", timesAgo()...)
 	cmd.Flags().BoolVar(&oldest, "oldest", false, "oldest first")
 	cmd.Flags().IntVarP(&limit, "limit", "n", usualEvents, "at most so `many`")
 	cmd.Flags().StringVar(&q.Cursor, "cursor", "", "go on behind the answer that named this `cursor`")

@@ -201,4 +201,15 @@ func TestLinesOfRecordsFitTheScreen(t *testing.T) {
 	if screen.Columns(line) > screen.Width || !strings.Contains(line, "phi3/phi3:mini") {
 		t.Errorf("%d columns: %s", screen.Columns(line), line)
 	}
+	line = c.lineOf(record{Time: time.Now(), Kind: "admin", Decision: "allow", Principal: "dev/alice", Action: "iap:agents.rotate", Detail: map[string]string{"target": "agent-0123456789abcdef01234567"}})
+	if screen.Columns(line) > screen.Width || !strings.HasSuffix(line, " agent-0123456789") {
+		t.Errorf("%d columns: %s", screen.Columns(line), line)
+	}
+}
+
+func TestARevocationThatEndedNothingAsksWhetherTheNameIsRight(t *testing.T) {
+	text, err := typed(t, &fakeRelay{}, nil, "principals", "revoke", "corp/typo", "--yes")
+	if err != nil || !strings.Contains(text, "Is the name right?") || !strings.Contains(text, "iapctl principals ls") {
+		t.Errorf("%v\n%s", err, text)
+	}
 }

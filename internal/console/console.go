@@ -156,6 +156,15 @@ func (c *Console) completing(words func(context.Context, *admin.Client) ([]strin
 	}
 }
 
+// complete offers a flag's words to who presses the tab key.
+func complete(cmd *cobra.Command, flag string, words ...string) {
+	// An error would be one of the caller: the flag is not there.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// timesAgo are spans that people ask about.
+func timesAgo() []string { return []string{"1h", "24h", "7d", "30d"} }
+
 // completion is a word with what it means, unless it would not be the word that
 // was meant once a terminal has shown it.
 func completion(list []string, word, meaning string) []string {

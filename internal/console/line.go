@@ -112,7 +112,7 @@ func (r record) about() string {
 		}
 	}
 	add(strings.TrimSuffix(r.Resource+"/"+r.Model, "/"))
-	add(r.Detail["target"])
+	add(target(r.Detail["target"]))
 	if r.Reason != "allowed" && r.Reason != r.act() {
 		add(r.Reason)
 	}

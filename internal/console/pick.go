@@ -22,6 +22,14 @@ func short(id string) string {
 	return kind + strings.ToValidUTF8(rest[:shownPrefix], "")
 }
 
+// target is what an administrator's act was done to: of the relay's own ids the beginning, as lists show them.
+func target(id string) string {
+	if kind, _ := cutKind(id); kind == "agent-" || kind == "join-" {
+		return short(id)
+	}
+	return id
+}
+
 // cutKind divides agent-3f9a… into agent- and 3f9a….
 func cutKind(id string) (kind, rest string) {
 	i := strings.LastIndex(id, "-") + 1

@@ -46,6 +46,7 @@ Whoever never came, or left nothing behind, is not in the list.`,
 	}
 	cmd.Flags().StringVar(&q.Principal, "principal", "", "this `ISSUER/SUBJECT` alone")
 	cmd.Flags().StringVar(&q.State, "state", "", "those in a `state`: live or revoked")
+	complete(cmd, "state", "live", "revoked")
 	return cmd
 }
 
@@ -151,6 +152,9 @@ func (c *Console) revokePrincipals(ctx context.Context, client *admin.Client, w 
 	err := c.show(w, doc, func(w io.Writer) {
 		names := plaintext.Clean(strings.Join(doc.Names, " "))
 		fmt.Fprintf(w, "%s revoked: %s.\nNo login, token or key is accepted until\n  %s\n", names, endedText(doc.Ended), c.typed("principals restore "+names))
+		if doc.Sessions+doc.Streams+doc.Keys == 0 {
+			fmt.Fprintf(w, "Is the name right? Whom the relay knows: %s\n", c.typed("principals ls"))
+		}
 	})
 	return errors.Join(append(failures, err)...)
 }

@@ -77,10 +77,10 @@ func usageBy() []string {
 func usagePer() []string { return []string{"minute", "hour", "day"} }
 
 func (c *Console) usageCompletion(cmd *cobra.Command) {
-	for flag, words := range map[string][]string{"by": usageBy(), "per": usagePer()} {
-		// An error would be one of this function: the flags are there.
-		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
-	}
+	complete(cmd, "by", usageBy()...)
+	complete(cmd, "per", usagePer()...)
+	complete(cmd, "since", timesAgo()...)
+	complete(cmd, "until", timesAgo()...)
 }
 
 func (c *Console) usageRun(cmd *cobra.Command, f usageFlags, own bool) error {

@@ -62,7 +62,7 @@ func usageSubject(r admin.UsageReport) string {
 func (t *usageTable) remarks(r admin.UsageReport) {
 	if r.Total.DurationMS > 0 {
 		together := time.Duration(r.Total.DurationMS) * time.Millisecond
-		fmt.Fprintf(t.w, "Requests ran for %s, added up.\n", screen.Brief(together))
+		fmt.Fprintf(t.w, "Requests ran for %s, added up. P50 and P95 are times to the first token.\n", screen.Brief(together))
 	}
 	if r.By == "group" && len(r.Rows) > 1 {
 		fmt.Fprintln(t.w, "A request counts in each group of its caller: rows add up to more than the total.")

@@ -212,7 +212,7 @@ func TestTheAuditLogIsReadByThoseWhoMay(t *testing.T) {
 	if want := []string{"corp/alice iap:audit.read deny", "corp/dora iap:audit.read allow"}; !slices.Equal(actions, want) {
 		t.Errorf("%q, want %q", actions, want)
 	}
-	for _, bad := range []admin.AuditQuestion{{Since: "soon"}, {Cursor: "x"}, {Order: "odd"}, {Limit: maxEvents + 1}, {Text: strings.Repeat("x", 1000)}} {
+	for _, bad := range []admin.AuditQuestion{{Since: "soon"}, {Cursor: "x"}, {Order: "odd"}, {Kind: "admins"}, {Decision: "denied"}, {Limit: maxEvents + 1}, {Text: strings.Repeat("x", 1000)}} {
 		if _, err := desk.AuditEvents(within(t), bad); refusalOf(err) != "bad_request" {
 			t.Errorf("%+v: %v", bad, err)
 		}

@@ -123,19 +123,19 @@ func (a *agents) revoked(id string) {
 	}
 }
 
-// taken reports whether another agent is enrolled for the name, or the name
-// for another kind or with other labels: two agents of one name must be alike.
-func (a *agents) taken(r admin.JoinResource) (agent string, differs bool) {
+// taken finds an agent that is enrolled for the name, and as what: two agents of
+// one name must be alike.
+func (a *agents) taken(r admin.JoinResource) (agent string, as admin.JoinResource) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	known := a.resources[r.Name]
 	if known == nil {
-		return "", false
+		return "", as
 	}
 	for _, m := range known.members {
 		agent = m.record.ID
 	}
-	return agent, known.Kind != r.Kind || !maps.Equal(known.Labels, r.Labels)
+	return agent, admin.JoinResource{Name: r.Name, Kind: known.Kind, Labels: maps.Clone(known.Labels)}
 }
 
 // add enters a session that serves from now on; remove takes it out. Both are

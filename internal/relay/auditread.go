@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"iap/internal/admin"
@@ -152,6 +153,12 @@ func (r *Relay) auditQuery(q admin.AuditQuestion) (audit.Query, error) {
 		if len(text) > maxFilter {
 			return audit.Query{}, badRequest(fmt.Sprintf("a filter is at most %d bytes long", maxFilter))
 		}
+	}
+	switch { // a search for what no record can have finds nothing, which would be read as: it never happened
+	case q.Kind != "" && !slices.Contains(audit.Kinds(), q.Kind):
+		return audit.Query{}, badRequest(fmt.Sprintf("kind: %q is none of %s", q.Kind, strings.Join(audit.Kinds(), ", ")))
+	case q.Decision != "" && q.Decision != audit.Allow && q.Decision != audit.Deny:
+		return audit.Query{}, badRequest(fmt.Sprintf("decision: %q is neither allow nor deny", q.Decision))
 	}
 	since, err := r.momentOf("since", q.Since)
 	if err != nil {

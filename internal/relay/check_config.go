@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"iap/auth"
+	"iap/internal/screen"
 	"iap/internal/state"
 	"iap/policy/rego"
 )
@@ -108,7 +109,7 @@ func checkPolicy(ctx context.Context, cfg *Config) CheckResult {
 		r.Problem = err.Error()
 		return r
 	}
-	r.Detail += fmt.Sprintf(", %d grants, revision %s", len(engine.Grants().List), engine.Revision())
+	r.Detail += fmt.Sprintf(", %s, revision %s", screen.Count(len(engine.Grants().List), "grant"), engine.Revision())
 	for _, w := range engine.Grants().Warnings(cfg.WorkloadIssuers()) {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s:%d: grant %s %s", cfg.Policy.Grants, w.Line, w.Grant, w.Message))
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -93,7 +94,7 @@ func (r *Relay) checkJoin(q admin.NewJoinToken) error {
 }
 
 func (r *Relay) checkTaken(one admin.JoinResource, share bool) error {
-	holder, differs := r.agents.taken(one)
+	holder, known := r.agents.taken(one)
 	switch {
 	case holder == "":
 		return nil
@@ -102,10 +103,22 @@ func (r *Relay) checkTaken(one admin.JoinResource, share bool) error {
 			Status: http.StatusConflict, Code: "resource_taken", Message: fmt.Sprintf("resource %q is served by agent %s already", one.Name, holder),
 			Hint: "add --share to let several agents serve it, or revoke the other one",
 		}
-	case differs:
-		return badRequest(fmt.Sprintf("resource %q exists with another kind or other labels; agents that share a name must be alike", one.Name))
+	case known.Kind != one.Kind || !maps.Equal(known.Labels, one.Labels):
+		return &admin.Error{
+			Status: http.StatusBadRequest, Code: "bad_request", Message: fmt.Sprintf("resource %q exists with another kind or other labels; agents that share a name must be alike", one.Name),
+			Hint: "say what the other agent does: " + alikeFlags(known),
+		}
 	}
 	return nil
+}
+
+// alikeFlags are the flags that make a token for a resource as it is.
+func alikeFlags(r admin.JoinResource) string {
+	text := "--resource " + r.Name + "=" + r.Kind
+	for _, label := range slices.Sorted(maps.Keys(r.Labels)) {
+		text += fmt.Sprintf(" --label %s=%s", label, r.Labels[label])
+	}
+	return text + " --share"
 }
 
 func checkResource(one admin.JoinResource) error {

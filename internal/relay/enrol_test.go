@@ -135,8 +135,8 @@ func TestAG05ResourceThatIsServedNeedsAShareToken(t *testing.T) {
 		t.Error("an early token took over a served name")
 	}
 	_, err = s.admin.CreateJoinToken(within(t), admin.NewJoinToken{Name: "b", Share: true, Resources: []admin.JoinResource{{Name: "web", Kind: "tcp"}}})
-	if err == nil {
-		t.Error("agents of one name may differ in kind")
+	if !errors.As(err, &refused) || !strings.Contains(refused.Hint, "--resource web=http --share") {
+		t.Errorf("agents of one name may differ in kind, or nobody is told how they are: %v", err)
 	}
 	s.enrolFake(true, served{"web", "http", ""})
 }

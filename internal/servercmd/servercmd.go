@@ -23,10 +23,10 @@ import (
 // Root makes the command that name's subcommands belong to.
 func Root(name, short string, commands ...*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
-		Use: name, Short: short, SilenceUsage: true, SilenceErrors: true, Version: version.String(),
+		Use: name + " COMMAND", Short: short, SilenceUsage: true, SilenceErrors: true, Version: version.String(),
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return Usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath())) })
 	root.SetUsageTemplate(screen.UsageTemplate)
 	root.AddCommand(commands...)
 	plainUseLines(root)
@@ -47,7 +47,7 @@ func Execute(root *cobra.Command, args []string) int {
 	// net/http reports odd answers to the standard logger, with bytes of theirs.
 	log.SetOutput(io.Discard)
 	root.SetArgs(args)
-	err := root.ExecuteContext(context.Background())
+	cmd, err := root.ExecuteContextC(context.Background())
 	if err == nil {
 		return 0
 	}
@@ -57,7 +57,11 @@ func Execute(root *cobra.Command, args []string) int {
 		fmt.Fprintln(os.Stderr, "  "+plaintext.Clean(refused.Hint))
 	}
 	var usage *usageError
-	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
+	unknown := strings.HasPrefix(err.Error(), "unknown command")
+	if unknown {
+		fmt.Fprintf(os.Stderr, "  %s --help\n", cmd.CommandPath())
+	}
+	if unknown || errors.As(err, &usage) {
 		return 2
 	}
 	return 1

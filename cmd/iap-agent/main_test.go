@@ -18,6 +18,7 @@ import (
 	"iap/internal/admin"
 	"iap/internal/dev"
 	"iap/internal/relay"
+	"iap/internal/relay/settings"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -108,12 +109,12 @@ func startRelay(t *testing.T) (*admin.Client, string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	must(t, l.Close())
-	file, err := relay.Setup{
+	file, err := settings.Setup{
 		Dir: dir, Name: l.Addr().String(), Listen: l.Addr().String(), Issuer: provider.Issuer(), ClientID: provider.ClientID(),
 		CertFile: files.Cert, KeyFile: files.Key, Data: filepath.Join(dir, "data"),
 	}.Write()
 	must(t, err)
-	cfg, err := relay.LoadConfig(file)
+	cfg, err := settings.Load(file)
 	must(t, err)
 	r, err := relay.New(context.Background(), cfg, relay.Options{})
 	must(t, err)

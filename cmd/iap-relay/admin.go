@@ -15,7 +15,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/console"
-	"iap/internal/relay"
+	"iap/internal/relay/settings"
 	"iap/internal/screen"
 	"iap/internal/servercmd"
 )
@@ -84,7 +84,7 @@ func (o *adminOptions) console(program string) *console.Console {
 func (o *adminOptions) call(ctx context.Context, f func(context.Context, *admin.Client) error) error {
 	path := o.socket
 	if path == "" {
-		cfg, err := relay.LoadConfig(o.config)
+		cfg, err := settings.Load(o.config)
 		if err != nil {
 			return fmt.Errorf("%w (or name the socket with --socket)", err)
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"iap/internal/relay"
+	"iap/internal/relay/settings"
 	"iap/internal/screen"
 	"iap/internal/servercmd"
 )
@@ -27,7 +27,7 @@ where. Exit status 1 if the relay could not start or nobody could log in.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(c.Context(), checkTimeout)
 			defer cancel()
-			results := relay.Check(ctx, file)
+			results := settings.Check(ctx, file)
 			if err := printOr(c.OutOrStdout(), output, results, func(w io.Writer) { printChecks(w, results) }); err != nil {
 				return err
 			}
@@ -44,7 +44,7 @@ where. Exit status 1 if the relay could not start or nobody could log in.`,
 	return c
 }
 
-func printChecks(w io.Writer, results []relay.CheckResult) {
+func printChecks(w io.Writer, results []settings.Result) {
 	for _, r := range results {
 		if r.Problem == "" {
 			printCheckLine(w, "ok", r.Name, r.Detail)

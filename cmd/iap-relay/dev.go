@@ -19,6 +19,7 @@ import (
 	"iap/internal/agent"
 	"iap/internal/dev"
 	"iap/internal/relay"
+	"iap/internal/relay/settings"
 	"iap/internal/servercmd"
 	"iap/internal/serverlog"
 )
@@ -170,7 +171,7 @@ func (s *devSystem) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg, err := relay.LoadConfig(file)
+	cfg, err := settings.Load(file)
 	if err != nil {
 		return err
 	}
@@ -230,7 +231,7 @@ func (s *devSystem) writeConfig(listen string, files dev.CertFiles) (string, err
 			return "", err
 		}
 	}
-	return relay.Setup{
+	return settings.Setup{
 		Dir: s.dir, Name: s.name, Listen: listen, Issuer: s.provider.Issuer(), Alias: devAlias, ClientID: s.provider.ClientID(),
 		CertFile: files.Cert, KeyFile: files.Key, Data: filepath.Join(s.dir, "relay"), Grants: devGrants,
 	}.Write()

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"iap/internal/relay"
+	"iap/internal/relay/settings"
 	"iap/policy"
 	"iap/policy/rego"
 )
@@ -93,7 +93,7 @@ func checkRelayExample(t *testing.T, dir string, b block) {
 	file := filepath.Join(dir, "relay.yaml")
 	text := "name: iap.example.com\ntls: {cert_file: c, key_file: k}\npolicy: {grants: grants.yaml}\n" + b.text
 	must(t, os.WriteFile(file, []byte(text), 0o600))
-	if _, err := relay.LoadConfig(file); err != nil {
+	if _, err := settings.Load(file); err != nil {
 		t.Errorf("line %d: %v", b.line, err)
 	}
 }

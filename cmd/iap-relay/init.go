@@ -8,12 +8,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/config"
-	"iap/internal/relay"
+	"iap/internal/relay/settings"
 	"iap/internal/servercmd"
 )
 
 func initCommand() *cobra.Command {
-	var s relay.Setup
+	var s settings.Setup
 	c := &cobra.Command{
 		Use: "init --name NAME --issuer URL --client-id ID", Short: "Write a first relay.yaml and grants.yaml", Args: servercmd.NoArgs,
 		Long: `Write a commented relay.yaml and grants.yaml and print the next commands.
@@ -47,7 +47,7 @@ Existing files are never overwritten.`,
 	return c
 }
 
-func printNext(c *cobra.Command, s relay.Setup, file string) {
+func printNext(c *cobra.Command, s settings.Setup, file string) {
 	w := c.OutOrStdout()
 	fmt.Fprintf(w, "Wrote %s and %s.\n\n", file, filepath.Join(s.Dir, "grants.yaml"))
 	fmt.Fprintf(w, "Put the certificate at %s and %s, then start the relay:\n", config.Resolve(file, s.CertFile), config.Resolve(file, s.KeyFile))

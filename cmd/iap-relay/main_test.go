@@ -17,7 +17,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/dev"
-	"iap/internal/relay"
+	"iap/internal/relay/settings"
 	"iap/internal/screen"
 )
 
@@ -155,7 +155,7 @@ func TestCheckFailsLoudlyAndAsJSON(t *testing.T) {
 		t.Errorf("%v\n%s", err, text)
 	}
 	text, err = command(t, "", "check", "--config", file, "-o", "json")
-	var all []relay.CheckResult
+	var all []settings.Result
 	if err == nil || json.Unmarshal([]byte(text), &all) != nil || len(all) != 4 || all[2].Problem == "" {
 		t.Errorf("%v\n%s", err, text)
 	}

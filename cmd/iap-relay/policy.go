@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/plaintext"
-	"iap/internal/relay"
+	"iap/internal/relay/settings"
 	"iap/internal/servercmd"
 	"iap/policy"
 	"iap/policy/rego"
@@ -30,11 +29,11 @@ func policyCommand() *cobra.Command {
 }
 
 func policyConfig(file string) (rego.Config, error) {
-	cfg, err := relay.LoadConfig(file)
+	cfg, err := settings.Load(file)
 	if err != nil {
 		return rego.Config{}, err
 	}
-	return cfg.Rego(slog.New(slog.DiscardHandler)), nil
+	return cfg.Rego(nil, nil), nil
 }
 
 func policyCheck(file *string) *cobra.Command {
@@ -44,11 +43,11 @@ func policyCheck(file *string) *cobra.Command {
 decide, because earlier ones allow all they allow, and of limits that are never
 reached. A warning is no failure.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := relay.LoadConfig(*file)
+			cfg, err := settings.Load(*file)
 			if err != nil {
 				return err
 			}
-			e, err := rego.New(c.Context(), cfg.Rego(slog.New(slog.DiscardHandler)))
+			e, err := rego.New(c.Context(), cfg.Rego(nil, nil))
 			if err != nil {
 				return err
 			}

@@ -3,14 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"iap/internal/plaintext"
-	"iap/internal/relay"
+	"iap/internal/relay/settings"
 	"iap/internal/replay"
 	"iap/internal/servercmd"
 	"iap/policy"
@@ -41,7 +40,7 @@ are counted and left out, and so are refusals that were not the policy's.
 Exit status 0 if every decision stays as it was, 1 if one would not.`,
 		Example: "  iap-relay policy replay grants-new.yaml --since 7d\n  iap-relay policy replay grants-new.yaml --since 2026-11-20T00:00:00Z -o json",
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := relay.LoadConfig(*file)
+			cfg, err := settings.Load(*file)
 			if err != nil {
 				return err
 			}
@@ -52,7 +51,7 @@ Exit status 0 if every decision stays as it was, 1 if one would not.`,
 			if opts.Since, err = sinceTime(since, time.Now()); err != nil {
 				return servercmd.Usage(err)
 			}
-			engine := cfg.Rego(slog.New(slog.DiscardHandler))
+			engine := cfg.Rego(nil, nil)
 			engine.GrantsFile, engine.Deadline = args[0], replayDeadline
 			e, err := rego.New(c.Context(), engine)
 			if err != nil {

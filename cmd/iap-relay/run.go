@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iap/internal/relay"
+	"iap/internal/relay/settings"
 	"iap/internal/servercmd"
 	"iap/internal/serverlog"
 	"iap/internal/version"
@@ -47,7 +48,7 @@ func logFlags(c *cobra.Command, format *string, verbose *bool) {
 }
 
 func serve(ctx context.Context, file string, log *slog.Logger) error {
-	cfg, err := relay.LoadConfig(file)
+	cfg, err := settings.Load(file)
 	if err != nil {
 		return err
 	}

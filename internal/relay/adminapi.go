@@ -27,7 +27,7 @@ func (a *adminAPI) AdminStatus(ctx context.Context) (admin.Status, error) {
 	st := a.relay.status(func(*session) bool { return true })
 	st.SessionCount = len(st.Sessions)
 	st.Sessions = st.Sessions[:min(len(st.Sessions), defaultPage)]
-	if a.relay.cfg.isShared() {
+	if a.relay.cfg.IsShared() {
 		answers, silent := askPeers[admin.RelayState](ctx, a.relay, askState, nil)
 		st.Relays, st.Silent = append(slices.Collect(maps.Values(answers)), a.relay.relayState()), silent
 		slices.SortFunc(st.Relays, func(x, y admin.RelayState) int { return strings.Compare(x.Instance, y.Instance) })

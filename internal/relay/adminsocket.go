@@ -14,9 +14,6 @@ import (
 	"iap/internal/admin"
 )
 
-// maxSocketPath is what a unix socket's address holds on every system.
-const maxSocketPath = 100
-
 // adminServer serves the admin API to root on the relay: the way in when the
 // identity provider is down.
 type adminServer struct {

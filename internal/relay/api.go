@@ -193,7 +193,7 @@ func (r *Relay) status(keep func(*session) bool) admin.Status {
 // isPrincipal reports whether id can be a principal of this relay.
 func (r *Relay) isPrincipal(id string) bool {
 	issuer, subject, ok := strings.Cut(id, "/")
-	return ok && subject != "" && len(id) <= maxPrincipal && slices.Contains(r.cfg.issuerNames(), issuer)
+	return ok && subject != "" && len(id) <= maxPrincipal && slices.Contains(r.cfg.IssuerNames(), issuer)
 }
 
 // maxPrincipal is an alias and a subject, with room.

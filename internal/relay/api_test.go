@@ -16,6 +16,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/audit"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -190,7 +191,7 @@ func TestAdminSocketIsNotTakenFromALivingRelay(t *testing.T) {
 	r, err := New(context.Background(), &cfg, Options{})
 	must(t, err)
 	must(t, r.Close())
-	cfg.AdminSocket = filepath.Join(s.dir, strings.Repeat("x", maxSocketPath))
+	cfg.AdminSocket = filepath.Join(s.dir, strings.Repeat("x", 100))
 	if r, err := New(context.Background(), &cfg, Options{}); err == nil {
 		r.Close()
 		t.Error("a relay started with a socket's path that is too long")
@@ -291,8 +292,8 @@ func TestHT11GroupsCannotForgeHeaders(t *testing.T) {
 }
 
 func TestGroupsOfSeveralProvidersAreToldApart(t *testing.T) {
-	partner := func(c *Config) {
-		c.Issuers = append(c.Issuers, IssuerConfig{Name: "partner", URL: "http://127.0.0.1:1/partner", ClientID: "x", Audiences: []string{"x"}, Token: "id_token"})
+	partner := func(c *settings.Config) {
+		c.Issuers = append(c.Issuers, settings.IssuerConfig{Name: "partner", URL: "http://127.0.0.1:1/partner", ClientID: "x", Audiences: []string{"x"}, Token: "id_token"})
 	}
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		payload := strings.Split(r.Header.Get("X-Iap-Assertion"), ".")[1]

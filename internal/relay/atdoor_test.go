@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"iap/internal/config"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -119,7 +120,7 @@ func TestStateThatComesBackLetsTheDoorServeAgain(t *testing.T) {
 // TestTCPStreamEndsWithItsDecisionThoughItsTimerStoodStill does for a decision's end what a sleeping machine does.
 func TestTCPStreamEndsWithItsDecisionThoughItsTimerStoodStill(t *testing.T) {
 	clock := &shiftedClock{}
-	s := prepareSystem(t, strings.Replace(aliceAndBob, "    actions:", "    require: {max_auth_age: 1h}\n    actions:", 1), func(c *Config) {
+	s := prepareSystem(t, strings.Replace(aliceAndBob, "    actions:", "    require: {max_auth_age: 1h}\n    actions:", 1), func(c *settings.Config) {
 		setMaxAge(c, 10*time.Hour)
 		c.Sessions.MaxTokenAge = config.Duration(10 * time.Hour)
 	})

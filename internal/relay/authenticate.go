@@ -30,9 +30,9 @@ type handshake struct {
 func (r *Relay) serverConfig(h *handshake) tunnel.ServerConfig {
 	key, chain := r.ring.Shown()
 	return tunnel.ServerConfig{
-		Key: key, Chain: chain, Rotate: r.rotateAgent, Binding: r.cfg.ChannelBinding, Names: r.cfg.names(),
+		Key: key, Chain: chain, Rotate: r.rotateAgent, Binding: r.cfg.ChannelBinding, Names: r.cfg.Names(),
 		Authenticate: h.authenticate, Bind: h.bind, Refresh: r.refresh, OnWithdraw: r.withdrawn, OnAnnounce: r.announced, CheckAnnounce: r.mayAnnounce, OnLoad: r.loaded,
-		MaxStreams: r.cfg.sessionStreams(), Logger: r.log,
+		MaxStreams: r.cfg.SessionStreams(), Logger: r.log,
 	}
 }
 

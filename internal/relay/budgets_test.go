@@ -11,6 +11,7 @@ import (
 
 	"iap/internal/admin"
 	"iap/internal/audit"
+	"iap/internal/relay/settings"
 	"iap/policy"
 	"iap/tunnel"
 )
@@ -208,7 +209,7 @@ decision := {"allow": false, "reason": "no_grant"} if input.principal.subject !=
 `
 	up := httptest.NewServer(ollama(counted(100)))
 	t.Cleanup(up.Close)
-	s := newSystem(t, budgetGrants, func(c *Config) {
+	s := newSystem(t, budgetGrants, func(c *settings.Config) {
 		file := filepath.Join(t.TempDir(), "own.rego")
 		must(t, os.WriteFile(file, []byte(module), 0o600))
 		c.Policy.Modules = []string{file}

@@ -33,7 +33,7 @@ func (r *Relay) openCluster(ctx context.Context) error {
 // follow has the relay do what was decided at others, as long as it runs. Alone
 // over its state there is nobody to hear.
 func (r *Relay) follow() {
-	if !r.cfg.isShared() {
+	if !r.cfg.IsShared() {
 		return
 	}
 	r.spawn(func() { r.cluster.Run(r.ctx) })

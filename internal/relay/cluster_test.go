@@ -20,6 +20,7 @@ import (
 	"iap/internal/agent"
 	"iap/internal/audit"
 	"iap/internal/cluster"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -34,7 +35,7 @@ type pair struct {
 func newPair(t *testing.T, grants string, changes ...change) *pair {
 	t.Helper()
 	p := &pair{url: postgres.URL(t)}
-	p.one = prepareSystem(t, grants, append(changes, func(c *Config) { c.State, c.Instance = p.url, "one" })...)
+	p.one = prepareSystem(t, grants, append(changes, func(c *settings.Config) { c.State, c.Instance = p.url, "one" })...)
 	p.one.start()
 	p.two = p.one.beside("two", p.url)
 	p.two.start()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"iap/internal/admin"
+	"iap/internal/relay/settings"
 	"iap/internal/state/pgtest"
 	"iap/tunnel"
 )
@@ -83,7 +84,7 @@ func benchServer(b *testing.B) *pgtest.Server {
 // benchPair is newPair over any state, of one relay or two.
 func benchPair(b *testing.B, url string, relays int) *pair {
 	p := &pair{url: url}
-	p.one = prepareSystem(b, grantsWith(benchLimits), func(c *Config) { c.State, c.Instance = url, "one" })
+	p.one = prepareSystem(b, grantsWith(benchLimits), func(c *settings.Config) { c.State, c.Instance = url, "one" })
 	p.one.start()
 	p.two = p.one
 	if relays > 1 {

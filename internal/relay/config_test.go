@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"iap/internal/dev"
+	"iap/internal/relay/settings"
 )
 
 // goodConfig is a relay.yaml with every part that is required.
@@ -19,72 +19,12 @@ issuers:
   - {name: corp, url: "https://idp.example.com", client_id: iapctl}
 `
 
-func loadText(t *testing.T, text string) (*Config, error) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "relay.yaml")
-	must(t, os.WriteFile(file, []byte(text), 0o600))
-	return LoadConfig(file)
-}
-
-func TestEveryMistakeInTheConfigurationNamesItsField(t *testing.T) {
-	for field, edit := range map[string][2]string{
-		"name":                   {"name: iap.example.com", "name: \"\""},
-		"tls":                    {"key_file: tls.key", "key_file: \"\""},
-		"policy.grants":          {"grants: grants.yaml", "grants: \"\""},
-		"issuers":                {"issuers:\n  - {name: corp, url: \"https://idp.example.com\", client_id: iapctl}", "issuers: []"},
-		"issuers[0]: name":       {"name: corp", "name: co/rp"},
-		"issuers[0]: url":        {"https://idp.example.com", ""},
-		"issuers[0]: client_id":  {"client_id: iapctl", "client_id: \"\""},
-		"issuers[0]: audiences":  {"client_id: iapctl", "workload: true"},
-		"issuers[0]: token":      {"client_id: iapctl", "client_id: iapctl, token: refresh_token"},
-		"audit.sync":             {"policy:", "audit: {sync: never}\npolicy:"},
-		"channel_binding":        {"policy:", "channel_binding: none\npolicy:"},
-		"sessions":               {"policy:", "sessions: {handshakes: -1}\npolicy:"},
-		"sessions.refresh":       {"policy:", "sessions: {refresh: 5s}\npolicy:"},
-		"usage.retain":           {"policy:", "usage: {retain: 12h}\npolicy:"},
-		"listen":                 {"policy:", "listen: \"443\"\npolicy:"},
-		`"soon" is no duration`:  {"policy:", "drain: soon\npolicy:"},
-		`unknown key "polizy"`:   {"policy:", "polizy:"},
-		`did you mean "issuers"`: {"issuers:", "issuer:"},
-	} {
-		text := strings.Replace(goodConfig, edit[0], edit[1], 1)
-		if text == goodConfig {
-			t.Fatalf("%s: nothing was edited", field)
-		}
-		_, err := loadText(t, text)
-		if err == nil || !strings.Contains(err.Error(), field) || !strings.Contains(err.Error(), "relay.yaml") {
-			t.Errorf("%s: got %v", field, err)
-		}
-	}
-	if _, err := loadText(t, goodConfig); err != nil {
-		t.Errorf("the good one: %v", err)
-	}
-}
-
-func TestDefaultsAreThoseThatTheFieldsPromise(t *testing.T) {
-	c, err := loadText(t, goodConfig)
-	must(t, err)
-	if c.Listen != ":443" || c.Data != "/var/lib/iap-relay" || c.State != "sqlite:/var/lib/iap-relay/state.db" || c.Audit.Dir != "/var/lib/iap-relay/audit" ||
-		c.Audit.Sync != "write" || c.ChannelBinding != "exporter" || time.Duration(c.Sessions.MaxAge) != time.Hour ||
-		time.Duration(c.Sessions.MaxTokenAge) != time.Hour || time.Duration(c.Sessions.Refresh) != 5*time.Minute || c.Sessions.StreamsPerPrincipal != 1024 ||
-		c.Sessions.SessionsPerPrincipal != 64 || c.AdminSocket != "/var/lib/iap-relay/admin.sock" || time.Duration(c.Drain) != 10*time.Minute {
-		t.Errorf("%+v", c)
-	}
-	i := c.Issuers[0]
-	if i.Token != "id_token" || strings.Join(i.Audiences, " ") != "iapctl" || len(i.BearerAudiences) != 0 || !strings.Contains(strings.Join(i.Scopes, " "), "openid") {
-		t.Errorf("%+v", i)
-	}
-	if !filepath.IsAbs(c.TLS.CertFile) || !filepath.IsAbs(c.Policy.Grants) {
-		t.Errorf("paths are not those of the file's folder: %q %q", c.TLS.CertFile, c.Policy.Grants)
-	}
-}
-
 // TestSetupWritesWhatLoads is the way of a first user: what init writes passes check and starts.
 func TestSetupWritesWhatLoads(t *testing.T) {
 	provider, err := dev.StartProvider(context.Background(), dev.ProviderOptions{Algorithm: "ES256"})
 	must(t, err)
 	t.Cleanup(func() { provider.Close() })
-	for _, s := range []Setup{
+	for _, s := range []settings.Setup{
 		{},
 		{Group: "ml-eng", Resource: "llama"},
 		{Group: `odd "group"`},
@@ -104,12 +44,12 @@ func TestSetupWritesWhatLoads(t *testing.T) {
 			t.Errorf("%+v: %v", s, err)
 			continue
 		}
-		for _, r := range Check(within(t), file) {
+		for _, r := range settings.Check(within(t), file) {
 			if r.Problem != "" {
 				t.Errorf("alias %q, group %q: %s: %s", s.Alias, s.Group, r.Name, r.Problem)
 			}
 		}
-		cfg, err := LoadConfig(file)
+		cfg, err := settings.Load(file)
 		if err != nil {
 			continue // said by Check
 		}
@@ -125,20 +65,8 @@ func TestSetupWritesWhatLoads(t *testing.T) {
 			t.Error("a second set-up wrote over the first")
 		}
 	}
-	if _, err := (Setup{Name: "x"}).Write(); err == nil {
+	if _, err := (settings.Setup{Name: "x"}).Write(); err == nil {
 		t.Error("a set-up without issuer was written")
-	}
-}
-
-func TestSetupListensOnThePortOfTheName(t *testing.T) {
-	for name, want := range map[string]string{"iap.example.com": ":443", "iap.example.com:8443": ":8443"} {
-		file, err := Setup{Dir: t.TempDir(), Name: name, Issuer: "https://x", ClientID: "c"}.Write()
-		must(t, err)
-		c, err := LoadConfig(file)
-		must(t, err)
-		if c.Listen != want || c.Name != name {
-			t.Errorf("%s: listens on %s", name, c.Listen)
-		}
 	}
 }
 
@@ -201,7 +129,7 @@ func TestCheckFindsWhatAStartWouldRefuse(t *testing.T) {
 		file := filepath.Join(dir, "relay.yaml")
 		must(t, os.WriteFile(file, []byte(breakIt(dir, text)), 0o600))
 		var problems []string
-		for _, r := range Check(within(t), file) {
+		for _, r := range settings.Check(within(t), file) {
 			if r.Problem != "" {
 				problems = append(problems, r.Name+": "+r.Problem)
 			}
@@ -221,7 +149,7 @@ func TestCheckFindsWhatAStartWouldRefuse(t *testing.T) {
 
 func startOnce(t *testing.T, file string) error {
 	t.Helper()
-	cfg, err := LoadConfig(file)
+	cfg, err := settings.Load(file)
 	if err != nil {
 		return err
 	}
@@ -240,11 +168,11 @@ func TestCheckNamesWhatIsWrongWithTheCertificate(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(file, []byte(strings.Replace(string(text), s.name, "iap.other.example:443", 1)), 0o600))
 	found := false
-	for _, r := range Check(within(t), file) {
+	for _, r := range settings.Check(within(t), file) {
 		found = found || r.Name == "certificate" && strings.Contains(r.Problem, "is not for iap.other.example")
 	}
 	if !found {
-		t.Errorf("%+v", Check(within(t), file))
+		t.Errorf("%+v", settings.Check(within(t), file))
 	}
 	if _, err := os.Stat(filepath.Join(s.dir, "data")); err == nil {
 		t.Error("check left a data folder behind")

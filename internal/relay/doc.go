@@ -6,9 +6,8 @@
 //
 // The process:
 //
-//	config.go, setup.go, check_config.go   relay.yaml: its fields, a first one, what is wrong with one
-//	relay.go, drain.go, certificate.go     New wires, Run serves, the end drains
-//	stored.go                              what is kept in the state store
+//	relay.go, drain.go, certificate.go   New wires, Run serves, the end drains; relay.yaml is in settings
+//	stored.go                            what is kept in the state store
 //
 // Who comes in:
 //

@@ -7,10 +7,13 @@ import (
 	"iap/tunnel"
 )
 
-const drainPoll = 100 * time.Millisecond
+const (
+	drainPoll   = 100 * time.Millisecond
+	drainOthers = 30 * time.Second // what is no answer being generated
+)
 
 // drain lets what runs come to its end. Answers being generated have until the
-// configured limit, everything else defaultDrainOthers; a closed force ends
+// configured limit, everything else drainOthers; a closed force ends
 // both.
 func (r *Relay) drain(force <-chan struct{}) {
 	everything := r.sessions.all(func(*session) bool { return true })
@@ -45,7 +48,7 @@ func (r *Relay) drain(force <-chan struct{}) {
 func (r *Relay) wait(force <-chan struct{}) {
 	limit, cancel := context.WithTimeout(context.Background(), time.Duration(r.cfg.Drain))
 	defer cancel()
-	others, cancelOthers := context.WithTimeout(limit, min(defaultDrainOthers, time.Duration(r.cfg.Drain)))
+	others, cancelOthers := context.WithTimeout(limit, min(drainOthers, time.Duration(r.cfg.Drain)))
 	defer cancelOthers()
 	r.until(force, func() bool {
 		if limit.Err() != nil {

@@ -10,11 +10,12 @@ import (
 
 	"iap/internal/audit"
 	"iap/internal/config"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
 func TestDrainLetsAnswersEndAndTakesNoNewOnes(t *testing.T) {
-	r := startRunning(t, func(c *Config) { c.Drain = config.Duration(time.Minute) })
+	r := startRunning(t, func(c *settings.Config) { c.Drain = config.Duration(time.Minute) })
 	r.bob.tcp.Abort(tunnel.CodeCanceled)
 	r.alice.tcp.Abort(tunnel.CodeCanceled)
 	r.s.stop()
@@ -62,7 +63,7 @@ func TestSecondSignalEndsTheDrain(t *testing.T) {
 }
 
 func TestDrainHasALimit(t *testing.T) {
-	r := startRunning(t, func(c *Config) { c.Drain = config.Duration(time.Second) })
+	r := startRunning(t, func(c *settings.Config) { c.Drain = config.Duration(time.Second) })
 	r.s.stop()
 	if err := await(t, r.s.done, "the relay ends although answers run"); err != nil {
 		t.Error(err)

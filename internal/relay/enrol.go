@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +29,10 @@ const (
 	joinSecretBytes  = 32
 	maxLabelBytes    = 128
 )
+
+// resourceName is what a resource may be called: it stands in URLs, grants and
+// file names.
+var resourceName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
 // createJoinToken makes a single-use token for one agent.
 func (r *Relay) createJoinToken(ctx context.Context, q admin.NewJoinToken) (admin.JoinTokenCreated, error) {
@@ -181,7 +186,7 @@ func (r *Relay) join(ctx context.Context, source string, q admin.JoinRequest) (a
 // enrolAlone keeps other relays from enrolling anybody, and learns whom they have
 // enrolled: two tokens may name one resource.
 func (r *Relay) enrolAlone(ctx context.Context) (context.Context, func(), error) {
-	if !r.cfg.isShared() {
+	if !r.cfg.IsShared() {
 		return ctx, func() {}, nil
 	}
 	held, free, err := r.cluster.Lock(ctx, keyEnrolling)

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"iap/internal/admin"
 	"iap/internal/guard"
 	"iap/internal/modelapi"
+	"iap/internal/relay/settings"
 	"iap/policy"
 	"iap/tunnel"
 )
@@ -63,8 +65,8 @@ func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question, isA
 	in := policy.Input{
 		Principal: id.policy, Resource: policyResource(res), Action: q.Action, Model: q.Model, Egress: q.Egress, Media: q.Media, Via: q.Via, Now: r.now(),
 	}
-	setDefault(&in.Action, policy.ActionAny)
-	setDefault(&in.Via, policy.ViaTunnel)
+	in.Action = cmp.Or(in.Action, policy.ActionAny)
+	in.Via = cmp.Or(in.Via, policy.ViaTunnel)
 	if known && res.Kind == guard.KindModel {
 		r.readModel(res, &in)
 	}
@@ -131,7 +133,7 @@ func (r *Relay) subjectOf(who admin.Subject) (*identity, error) {
 	issuer, subject, _ := strings.Cut(id, "/")
 	p := policy.Principal{
 		Issuer: issuer, Subject: subject, Claims: who.Claims, ACR: who.ACR, Binding: who.Binding,
-		Workload: slices.ContainsFunc(r.cfg.Issuers, func(i IssuerConfig) bool { return i.Name == issuer && i.Workload }),
+		Workload: slices.ContainsFunc(r.cfg.Issuers, func(i settings.IssuerConfig) bool { return i.Name == issuer && i.Workload }),
 	}
 	for _, group := range who.Groups {
 		p.Groups = append(p.Groups, strings.TrimPrefix(group, issuer+"/"))

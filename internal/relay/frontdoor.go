@@ -37,7 +37,7 @@ func (c *doorCaller) expired() *guard.Ended {
 // serveFrontDoor serves /r/RESOURCE/… to whoever presents a bearer token or a
 // key: model resources alone, by header alone.
 func (r *Relay) serveFrontDoor(w http.ResponseWriter, q *http.Request) {
-	if r.cfg.FrontDoor.crossOrigin(w, q) {
+	if crossOrigin(r.cfg.FrontDoor.CORSOrigins, w, q) {
 		return
 	}
 	if no := readable(q); no != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"iap/internal/guard"
+	"iap/internal/relay/settings"
 	"iap/internal/state"
 	"iap/tunnel"
 )
@@ -212,7 +213,7 @@ func (r *Relay) endRevoked(id string) {
 // tellKill has the other relays refuse what this one has: the id of a key, or the
 // place of a workload's token.
 func (r *Relay) tellKill(ctx context.Context, id string) error {
-	if !r.cfg.isShared() {
+	if !r.cfg.IsShared() {
 		return nil
 	}
 	item, err := r.store.Get(ctx, keyKilled+id)
@@ -226,6 +227,6 @@ func (r *Relay) tellKill(ctx context.Context, id string) error {
 
 // killedKept is how long other relays are told of a kill: longer than any session
 // lives that was open then. New ones ask the state.
-func killedKept(cfg *Config) time.Duration {
+func killedKept(cfg *settings.Config) time.Duration {
 	return max(24*time.Hour, 2*time.Duration(cfg.Sessions.MaxAge))
 }

@@ -13,6 +13,7 @@ import (
 	"iap/auth"
 	"iap/internal/audit"
 	"iap/internal/dev"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -180,7 +181,7 @@ func TestRefreshWithAStolenTokenIsRefused(t *testing.T) {
 }
 
 func TestRefreshRightAfterTheHandshakeIsServed(t *testing.T) {
-	s := newSystem(t, allowAll, func(c *Config) { c.Sessions.SessionsPerPrincipal = 200 })
+	s := newSystem(t, allowAll, func(c *settings.Config) { c.Sessions.SessionsPerPrincipal = 200 })
 	var refreshing sync.WaitGroup
 	for range 50 {
 		alice := s.user(nil)
@@ -214,8 +215,8 @@ func TestWorkloadTokenIsSharedByManyKeys(t *testing.T) {
 	ci, err := dev.StartProvider(context.Background(), dev.ProviderOptions{Algorithm: "ES256"})
 	must(t, err)
 	t.Cleanup(func() { ci.Close() })
-	s := newSystem(t, allowAll, func(c *Config) {
-		c.Issuers = append(c.Issuers, IssuerConfig{Name: "ci", URL: ci.Issuer(), Workload: true, Audiences: []string{"relay"}})
+	s := newSystem(t, allowAll, func(c *settings.Config) {
+		c.Issuers = append(c.Issuers, settings.IssuerConfig{Name: "ci", URL: ci.Issuer(), Workload: true, Audiences: []string{"relay"}})
 		c.Issuers[1].Token = "id_token"
 	})
 	token := ci.Mint(map[string]any{"aud": "relay", "azp": nil, "sub": "repo:1", "amr": nil})
@@ -235,8 +236,8 @@ func TestKilledWorkloadTokenIsRefusedUnderEveryKey(t *testing.T) {
 	ci, err := dev.StartProvider(context.Background(), dev.ProviderOptions{Algorithm: "ES256"})
 	must(t, err)
 	t.Cleanup(func() { ci.Close() })
-	s := newSystem(t, allowAll, func(c *Config) {
-		c.Issuers = append(c.Issuers, IssuerConfig{Name: "ci", URL: ci.Issuer(), Workload: true, Audiences: []string{"relay"}, Token: "id_token"})
+	s := newSystem(t, allowAll, func(c *settings.Config) {
+		c.Issuers = append(c.Issuers, settings.IssuerConfig{Name: "ci", URL: ci.Issuer(), Workload: true, Audiences: []string{"relay"}, Token: "id_token"})
 	})
 	token := ci.Mint(map[string]any{"aud": "relay", "azp": nil, "sub": "repo:1"})
 	session, err := s.user(nil).present(tunnel.Interactive, token)
@@ -320,7 +321,7 @@ func TestTokensOfTheWrongKindAreRefusedAtTheTunnel(t *testing.T) {
 }
 
 func TestSessionEndsWithItsTokenAndARefreshProlongsIt(t *testing.T) {
-	s := newSystem(t, allowAll, func(c *Config) { setMaxAge(c, 2*time.Second) })
+	s := newSystem(t, allowAll, func(c *settings.Config) { setMaxAge(c, 2*time.Second) })
 	left, kept := s.user(nil), s.user(nil)
 	short, long := left.open(tunnel.Interactive), kept.open(tunnel.Interactive)
 	end := long.Expires()

@@ -15,6 +15,7 @@ import (
 	"iap/auth"
 	"iap/internal/audit"
 	"iap/internal/dev"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -61,7 +62,7 @@ func newIdentityCases(t *testing.T) *identityCases {
 	c.second, err = dev.StartProvider(context.Background(), dev.ProviderOptions{Algorithm: "ES256"})
 	must(t, err)
 	t.Cleanup(func() { c.second.Close() })
-	c.system = newSystem(t, caseGrants, func(cfg *Config) {
+	c.system = newSystem(t, caseGrants, func(cfg *settings.Config) {
 		second := cfg.Issuers[0]
 		second.Name, second.URL = "second", c.second.Issuer()
 		cfg.Issuers = append(cfg.Issuers, second)

@@ -13,28 +13,17 @@ import (
 	"time"
 
 	"iap/auth"
-	"iap/internal/config"
 	"iap/internal/guard"
+	"iap/internal/relay/settings"
 	"iap/internal/state"
 	"iap/policy"
 	"iap/tunnel"
 )
 
-// KeysConfig bounds keys for programs.
-type KeysConfig struct {
-	// MaxUnseen stops a person's keys when the person has not been seen for so
-	// long: what the relay knows of groups and claims is as old. Default 720h.
-	MaxUnseen config.Duration `yaml:"max_unseen"`
-	// PerPrincipal bounds the keys of one principal. Default 20.
-	PerPrincipal int `yaml:"per_principal"`
-}
-
 const (
-	defaultMaxUnseen = 30 * 24 * time.Hour // somebody on leave comes back to keys that work
-	defaultKeys      = 20                  // one for each program and machine of a person
-	keyKept          = 7 * 24 * time.Hour  // an expired key is known for so long, so that it is told why it fails
-	keyUseNoted      = time.Minute         // between two writes of when a key was used last
-	ownerNoted       = time.Hour           // between two writes of when an owner was seen who did not change
+	keyKept     = 7 * 24 * time.Hour // an expired key is known for so long, so that it is told why it fails
+	keyUseNoted = time.Minute        // between two writes of when a key was used last
+	ownerNoted  = time.Hour          // between two writes of when an owner was seen who did not change
 )
 
 // Reasons why a key is refused. Those of the policy come beside them.
@@ -150,7 +139,7 @@ func (r *Relay) loadKeys(ctx context.Context) error {
 // sameIssuer reports whether the alias still names the provider that vouched for
 // the principal: another provider's user of the same name is somebody else.
 func (r *Relay) sameIssuer(p auth.Principal) bool {
-	return slices.ContainsFunc(r.cfg.Issuers, func(i IssuerConfig) bool {
+	return slices.ContainsFunc(r.cfg.Issuers, func(i settings.IssuerConfig) bool {
 		return i.Name == p.Issuer && strings.TrimPrefix(i.URL, "https://") == strings.TrimPrefix(p.IssuerURL, "https://") // Google's iss may lack it
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/audit"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -157,7 +158,7 @@ func TestKeysAreMadeWithinTheOwnersGrantsOnly(t *testing.T) {
 }
 
 func TestKeysHaveOneNameEachAndAreNotMany(t *testing.T) {
-	s := newSystem(t, keyGrants, func(c *Config) { c.Keys.PerPrincipal = 2 })
+	s := newSystem(t, keyGrants, func(c *settings.Config) { c.Keys.PerPrincipal = 2 })
 	m := newModelServer(t, func(w http.ResponseWriter, _ *http.Request) { completion(w, "x") })
 	s.startAgent(served{"phi3", "model", m.URL})
 	c := api(t, s.user(nil).open(tunnel.Interactive))

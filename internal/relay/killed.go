@@ -238,7 +238,7 @@ func (r *Relay) checkPrincipal(id string) error {
 
 // checkPrincipalInState refuses whom another relay has revoked a moment ago.
 func (r *Relay) checkPrincipalInState(ctx context.Context, id string) error {
-	if !r.cfg.isShared() {
+	if !r.cfg.IsShared() {
 		return nil
 	}
 	_, err := r.store.Get(ctx, keyPrincipal+id)

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -17,7 +18,7 @@ func TestRefreshesOfASessionArePaced(t *testing.T) {
 	if s.mayRefresh(now) {
 		t.Error("a refresh beyond the burst was let through")
 	}
-	if !s.mayRefresh(now.Add(refreshPause)) || s.mayRefresh(now.Add(refreshPause)) {
+	if !s.mayRefresh(now.Add(settings.MinRefresh)) || s.mayRefresh(now.Add(settings.MinRefresh)) {
 		t.Error("one pause gives one refresh")
 	}
 }

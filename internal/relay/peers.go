@@ -104,7 +104,7 @@ func answerTo[Q any](question json.RawMessage, f func(Q) (any, error)) (any, err
 
 // askPeers asks every other relay. silent names those that did not answer.
 func askPeers[A any](ctx context.Context, r *Relay, kind string, question any) (answers map[string]A, silent []string) {
-	if !r.cfg.isShared() {
+	if !r.cfg.IsShared() {
 		return nil, nil
 	}
 	all, silent, err := r.cluster.Ask(ctx, kind, question)

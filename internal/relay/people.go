@@ -26,7 +26,7 @@ const (
 // Sessions lists live sessions.
 func (a *adminAPI) Sessions(ctx context.Context, q admin.SessionQuestion) (admin.SessionList, error) {
 	own, err := a.localSessions(q)
-	if err != nil || !a.relay.cfg.isShared() {
+	if err != nil || !a.relay.cfg.IsShared() {
 		return own, err
 	}
 	limit, _ := pageSize(q.Limit)
@@ -71,7 +71,7 @@ func placeOfInfo(s admin.SessionInfo) string {
 // are several.
 func (r *Relay) info(s *session) admin.SessionInfo {
 	one := s.info()
-	if r.cfg.isShared() {
+	if r.cfg.IsShared() {
 		one.Relay = r.cluster.Instance()
 	}
 	return one

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"iap/internal/audit"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -170,7 +171,7 @@ func TestKillEndsRunningAnswersWithTheReasonInTheirProtocol(t *testing.T) {
 }
 
 func TestST13ExpiryEndsRunningAnswersWithTheReasonInTheirProtocol(t *testing.T) {
-	r := startRunning(t, func(c *Config) { setMaxAge(c, 3*time.Second) })
+	r := startRunning(t, func(c *settings.Config) { setMaxAge(c, 3*time.Second) })
 	r.alice.cut(t, tunnel.CodeSessionExpired)
 	r.s.awaitEvent("outcome session_expired", func(e audit.Event) bool {
 		return e.Kind == audit.KindOutcome && e.Principal == "corp/alice" && e.Resource == "phi3" && e.Ended == "session_expired"

@@ -46,6 +46,15 @@ const (
 	h2WriteStall   = 30 * time.Second // a client that takes no byte for so long is gone
 )
 
+// perSource is how many of what is limited one source may have. Behind something
+// that ends TLS everybody comes from one source.
+func (r *Relay) perSource(limit int) int {
+	if r.cfg.ChannelBinding == tunnel.BindingNonce {
+		return maxConnections
+	}
+	return limit
+}
+
 // publicServer is the server of the one public port. It speaks HTTP/1.1, which
 // the tunnel needs, and HTTP/2 to whoever asks for it by ALPN.
 func (r *Relay) publicServer() *http.Server {

@@ -20,6 +20,7 @@ import (
 	"iap/internal/cluster"
 	"iap/internal/guard"
 	"iap/internal/limit"
+	"iap/internal/relay/settings"
 	"iap/internal/relaykey"
 	"iap/internal/state"
 	"iap/internal/usage"
@@ -28,15 +29,10 @@ import (
 	"iap/tunnel"
 )
 
-// policyDeadline bounds one evaluation by the wall clock. An evaluation takes a
-// tenth of a millisecond; on a machine whose cores are all busy it waits its
-// turn, and that is no reason to deny.
-const policyDeadline = time.Second
-
 // Relay is one relay process. New wires it, Run serves until the context ends
 // and then drains.
 type Relay struct {
-	cfg          *Config
+	cfg          *settings.Config
 	log          *slog.Logger
 	now          func() time.Time
 	started      time.Time
@@ -98,7 +94,7 @@ type Options struct {
 
 // New opens everything a relay needs and binds its listeners; on an error it
 // closes what it opened.
-func New(ctx context.Context, cfg *Config, o Options) (_ *Relay, err error) {
+func New(ctx context.Context, cfg *settings.Config, o Options) (_ *Relay, err error) {
 	r := &Relay{cfg: cfg, log: o.Logger, now: o.Now}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -158,25 +154,18 @@ func (r *Relay) openData(ctx context.Context) error {
 }
 
 func (r *Relay) openPolicy(ctx context.Context) (err error) {
-	r.policy, err = rego.New(ctx, r.cfg.regoConfig(r.log, r.now))
+	r.policy, err = rego.New(ctx, r.cfg.Rego(r.log, r.now))
 	if err != nil {
 		return err
 	}
 	return r.audit.Record(ctx, audit.Event{Kind: audit.KindPolicy, Reason: "loaded", Revision: r.policy.Revision()})
 }
 
-// Rego is what the policy engine loads, for commands that need no relay.
-func (c *Config) Rego(log *slog.Logger) rego.Config { return c.regoConfig(log, time.Now) }
-
-func (c *Config) regoConfig(log *slog.Logger, now func() time.Time) rego.Config {
-	return rego.Config{GrantsFile: c.Policy.Grants, Modules: c.Policy.Modules, Issuers: c.issuerNames(), Deadline: policyDeadline, Logger: log, Now: now}
-}
-
 // openIdentity starts the verifier and reads who may come back.
 func (r *Relay) openIdentity(ctx context.Context) (err error) {
 	issuers := make([]auth.IssuerConfig, len(r.cfg.Issuers))
 	for i, one := range r.cfg.Issuers {
-		if issuers[i], err = one.verifierConfig(); err != nil {
+		if issuers[i], err = one.Verifier(); err != nil {
 			return err
 		}
 	}
@@ -199,7 +188,7 @@ func (r *Relay) openIdentity(ctx context.Context) (err error) {
 	}
 	r.explaining = make(chan struct{}, 1)
 	r.auditors = newAuditReaders()
-	r.handshakes = newHandshakes(r.cfg.Sessions.Handshakes, r.cfg.perSource(maxShaking))
+	r.handshakes = newHandshakes(r.cfg.Sessions.Handshakes, r.perSource(maxShaking))
 	records, err := list[agentRecord](ctx, r.store, keyAgent)
 	if err != nil {
 		return fmt.Errorf("read enrolled agents: %w", err)
@@ -248,7 +237,7 @@ func (r *Relay) openServers(context.Context) (err error) {
 	if r.listener, err = net.Listen("tcp", r.cfg.Listen); err != nil {
 		return fmt.Errorf("listen on %s: %w", r.cfg.Listen, err)
 	}
-	r.listener = newStrangers(r.listener, maxConnections, r.cfg.perSource(maxStrangers))
+	r.listener = newStrangers(r.listener, maxConnections, r.perSource(maxStrangers))
 	r.closers = append(r.closers, ignoreClosed(r.listener.Close))
 	r.streams = newStreamServer()
 	r.closers = append(r.closers, r.streams.Close)

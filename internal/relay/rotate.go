@@ -88,7 +88,7 @@ func (r *Relay) rotateAgent(ctx context.Context, t *tunnel.Session, next ed25519
 		return r.rotationDenied(ctx, e, stateRefusal(err))
 	}
 	r.log.Info("agent rotated its key", "agent", record.ID, "key", keyID(next), "old_key", keyID(old), "old_until", now.Add(rotateOverlap))
-	if !r.cfg.isShared() { // else every relay, this one too, hears of it from the state
+	if !r.cfg.IsShared() { // else every relay, this one too, hears of it from the state
 		r.spawn(func() { r.replaceSessions(r.ctx, record.ID, next) })
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/guard"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -85,12 +86,12 @@ func (r *Relay) watchClock() {
 func (s *session) left() time.Duration { return s.identity().ends.Sub(s.now().Round(0)) }
 
 // mayRefresh bounds refreshes, each of which is a record and a write: one for
-// each refreshPause, of which some may be saved up.
+// each settings.MinRefresh, of which some may be saved up.
 func (s *session) mayRefresh(now time.Time) bool {
 	for {
 		last := s.refreshed.Load()
-		next := max(last, now.UnixNano()) + int64(refreshPause)
-		if next-now.UnixNano() > refreshBurst*int64(refreshPause) {
+		next := max(last, now.UnixNano()) + int64(settings.MinRefresh)
+		if next-now.UnixNano() > refreshBurst*int64(settings.MinRefresh) {
 			return false
 		}
 		if s.refreshed.CompareAndSwap(last, next) {
@@ -157,8 +158,7 @@ type sessions struct {
 type holding struct{ sessions, streams, bulk int }
 
 const (
-	refreshPause = 10 * time.Second // a client has reason for a refresh when its token is about to end
-	refreshBurst = 6                // refreshes that may follow each other at once
+	refreshBurst = 6 // refreshes that may follow each other at once
 )
 
 // maxBulk bounds a principal's streams on bulk sessions: each may hold a window

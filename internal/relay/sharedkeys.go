@@ -80,7 +80,7 @@ func (s sealedKey) open(current ed25519.PrivateKey) (relaykey.Link, ed25519.Priv
 // prepareKey makes the relay's next key and, where the state is shared, gives it to
 // the others: the first to put one there has made it for all.
 func (r *Relay) prepareKey(ctx context.Context, from time.Time) (relaykey.Link, error) {
-	if !r.cfg.isShared() {
+	if !r.cfg.IsShared() {
 		return r.ring.Prepare(from)
 	}
 	link, next, err := r.ring.Propose(from)

@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"iap/internal/audit"
+	"iap/internal/relay/settings"
 	"iap/internal/state"
 	"iap/tunnel"
 )
 
 func TestSessionsOfAnAgentOverItsCapLeaveNothingBehind(t *testing.T) {
 	m := newModelServer(t, func(w http.ResponseWriter, _ *http.Request) { completion(w, "hi") })
-	s := newSystem(t, allowAll, func(c *Config) { c.Sessions.SessionsPerPrincipal = 3 })
+	s := newSystem(t, allowAll, func(c *settings.Config) { c.Sessions.SessionsPerPrincipal = 3 })
 	s.startAgent(served{"phi3", "model", m.URL})
 	fake := s.enrolFake(true, served{"phi3", "model", ""})
 	announce := tunnel.Announcement{Resource: "phi3", Kind: "model", Server: "openai", Models: modelNames, Healthy: true}

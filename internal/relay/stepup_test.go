@@ -10,6 +10,7 @@ import (
 
 	"iap/auth"
 	"iap/internal/admin"
+	"iap/internal/relay/settings"
 	"iap/policy"
 	"iap/tunnel"
 )
@@ -40,7 +41,7 @@ var weak = map[string]any{"amr": []string{"pwd"}}
 func strictSystem(t *testing.T) *system {
 	t.Helper()
 	m := newModelServer(t, func(w http.ResponseWriter, _ *http.Request) { completion(w, "x") })
-	s := newSystem(t, strictGrants, func(c *Config) { c.Issuers[0].MFAACR = "phr" })
+	s := newSystem(t, strictGrants, func(c *settings.Config) { c.Issuers[0].MFAACR = "phr" })
 	s.startAgent(served{"phi3", "model", m.URL}, served{"secret", "model", m.URL})
 	return s
 }
@@ -123,7 +124,7 @@ func TestUserIsToldWhichLoginWouldDo(t *testing.T) {
 }
 
 func TestProgramsAreAskedForNoLogin(t *testing.T) {
-	r := &Relay{cfg: &Config{}}
+	r := &Relay{cfg: &settings.Config{}}
 	need := &policy.StepUp{MFA: true}
 	if up := r.guardStepUp(&identity{principal: auth.Principal{Workload: true}}, need); up != nil {
 		t.Errorf("%+v", up)

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"iap/internal/audit"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -104,7 +105,7 @@ func TestPrincipalsStreamsAreCappedOverAllSessions(t *testing.T) {
 		})
 	}
 	opening.Wait()
-	if open > defaultStreams || open < defaultStreams/2 || got["too_many_streams"] != 2000-open {
+	if open > s.cfg.Sessions.StreamsPerPrincipal || open < s.cfg.Sessions.StreamsPerPrincipal/2 || got["too_many_streams"] != 2000-open {
 		t.Errorf("%d of 2,000 streams are open, refused %v", open, got)
 	}
 	bob := s.user(map[string]any{"sub": "bob"}).open(tunnel.Bulk)
@@ -120,7 +121,7 @@ func TestPrincipalsStreamsAreCappedOverAllSessions(t *testing.T) {
 }
 
 func TestPrincipalsSessionsAreCapped(t *testing.T) {
-	s := newSystem(t, allowAll, func(c *Config) { c.Sessions.SessionsPerPrincipal = 3 })
+	s := newSystem(t, allowAll, func(c *settings.Config) { c.Sessions.SessionsPerPrincipal = 3 })
 	for range 3 {
 		s.user(nil).open(tunnel.Interactive)
 	}

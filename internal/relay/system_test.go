@@ -22,6 +22,7 @@ import (
 	"iap/internal/audit"
 	"iap/internal/config"
 	"iap/internal/dev"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -50,7 +51,7 @@ type system struct {
 	caFile   string
 	roots    *x509.CertPool
 	provider *dev.Provider
-	cfg      *Config
+	cfg      *settings.Config
 	now      func() time.Time // nil: time.Now
 	adjust   func(*Relay)     // between New and Run; may be nil
 	relay    *Relay
@@ -64,7 +65,7 @@ type system struct {
 }
 
 // change adapts the configuration of one test.
-type change func(*Config)
+type change func(*settings.Config)
 
 // errorOf is the error of a call of the admin API that also tells what it ended.
 func errorOf(_ admin.Ended, err error) error { return err }
@@ -118,12 +119,12 @@ func prepareSystem(t testing.TB, grants string, changes ...change) *system {
 	must(t, err)
 	s.roots.AppendCertsFromPEM(pem)
 	s.name = freeAddress(t)
-	file, err := Setup{
+	file, err := settings.Setup{
 		Dir: dir, Name: s.name, Listen: s.name, Issuer: s.provider.Issuer(), ClientID: s.provider.ClientID(),
 		CertFile: files.Cert, KeyFile: files.Key, Data: filepath.Join(dir, "data"), Grants: grants,
 	}.Write()
 	must(t, err)
-	s.cfg, err = LoadConfig(file)
+	s.cfg, err = settings.Load(file)
 	must(t, err)
 	s.cfg.Issuers[0].BearerAudiences = []string{bearerAudience}
 	for _, c := range changes {
@@ -512,4 +513,4 @@ func (s *system) awaitEvent(what string, fits func(audit.Event) bool) audit.Even
 }
 
 // setMaxAge bounds the life of sessions.
-func setMaxAge(c *Config, age time.Duration) { c.Sessions.MaxAge = config.Duration(age) }
+func setMaxAge(c *settings.Config, age time.Duration) { c.Sessions.MaxAge = config.Duration(age) }

@@ -7,6 +7,7 @@ import (
 
 	"iap/internal/audit"
 	"iap/internal/config"
+	"iap/internal/relay/settings"
 	"iap/tunnel"
 )
 
@@ -26,7 +27,7 @@ func near(got, want time.Time) bool {
 }
 
 func TestSessionEndsByTheAgeOfItsTokenWhateverTheProviderSays(t *testing.T) {
-	s := newSystem(t, allowAll, func(c *Config) {
+	s := newSystem(t, allowAll, func(c *settings.Config) {
 		setMaxAge(c, 3*time.Hour)
 		c.Sessions.MaxTokenAge = config.Duration(2 * time.Hour)
 	})

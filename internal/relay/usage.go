@@ -7,23 +7,12 @@ import (
 	"time"
 
 	"iap/internal/audit"
-	"iap/internal/config"
 	"iap/internal/guard"
 	"iap/internal/modelapi"
 	"iap/internal/usage"
 	"iap/policy"
 	"iap/tunnel"
 )
-
-// UsageConfig is about the sums that `iapctl usage` shows. They hold who used
-// which model how much and when, and nothing of what was said.
-type UsageConfig struct {
-	// Retain is how long sums by the day are kept; those by the hour are kept for
-	// 14 days, those by the minute for two hours. At least 24h. Default 400d.
-	Retain config.Duration `yaml:"retain"`
-}
-
-const minRetain = 24 * time.Hour
 
 // openUsage opens the book of usage statistics. It closes before the store does.
 // That the last seconds of them are lost is no failure of the relay.

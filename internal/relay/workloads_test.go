@@ -17,6 +17,7 @@ import (
 	"iap/auth"
 	"iap/internal/admin"
 	"iap/internal/dev"
+	"iap/internal/relay/settings"
 	"iap/policy/rego"
 	"iap/tunnel"
 )
@@ -68,7 +69,7 @@ func newPlatforms(t testing.TB) *platforms {
 		}
 		completion(w, "hello")
 	})
-	p.system = prepareSystem(t, joined(pageBlocks(t, "yaml", "grants:"), "grants:"), func(c *Config) { c.Issuers = pageIssuers(t) })
+	p.system = prepareSystem(t, joined(pageBlocks(t, "yaml", "grants:"), "grants:"), func(c *settings.Config) { c.Issuers = pageIssuers(t) })
 	keys := p.provider.Issuer() + "/keys"
 	for i := range p.cfg.Issuers {
 		if one := &p.cfg.Issuers[i]; one.KeysFile == "" {
@@ -88,12 +89,12 @@ func newPlatforms(t testing.TB) *platforms {
 }
 
 // pageIssuers are the issuers of the page, read as the relay reads its configuration.
-func pageIssuers(t testing.TB) []IssuerConfig {
+func pageIssuers(t testing.TB) []settings.IssuerConfig {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "relay.yaml")
 	text := "name: iap.example.com\ntls: {cert_file: c, key_file: k}\npolicy: {grants: grants.yaml}\n" + joined(pageBlocks(t, "yaml", "issuers:"), "issuers:")
 	must(t, os.WriteFile(file, []byte(text), 0o600))
-	c, err := LoadConfig(file)
+	c, err := settings.Load(file)
 	must(t, err)
 	return c.Issuers
 }
@@ -323,8 +324,8 @@ func TestTokensOfOtherProvidersOfProgramsAreRead(t *testing.T) {
 		"Entra":    {"https://login.microsoftonline.com/9188040d/v2.0", application, dev.Entra(application, program), map[string]string{"client": "/azp", "kind": "/idtyp", "role": "/roles"}, "c7a0d7a3-58b0-4c1e-9f0e-0f2d8a2f6d11"},
 		"Entra v1": {"https://sts.windows.net/9188040d/", "api://iap", dev.Entra("api://iap", program).With(map[string]any{"azp": nil, "azpacr": nil, "appid": program, "appidacr": "1", "ver": "1.0"}), map[string]string{"client": "/appid"}, "c7a0d7a3-58b0-4c1e-9f0e-0f2d8a2f6d11"},
 	} {
-		i := IssuerConfig{Name: "services", URL: test.url, Workload: true, Audiences: []string{test.audience}, AuthorizedParties: []string{program}, Claims: test.claims, KeysURL: provider.Issuer() + "/keys"}
-		cfg, err := i.verifierConfig()
+		i := settings.IssuerConfig{Name: "services", URL: test.url, Workload: true, Audiences: []string{test.audience}, AuthorizedParties: []string{program}, Claims: test.claims, KeysURL: provider.Issuer() + "/keys"}
+		cfg, err := i.Verifier()
 		must(t, err)
 		v, err := auth.NewVerifier(t.Context(), []auth.IssuerConfig{cfg}, auth.VerifierOptions{})
 		must(t, err)
@@ -380,7 +381,7 @@ func TestTheWorkloadsPageIsTrue(t *testing.T) {
 	} {
 		var document map[string]any
 		must(t, yaml.Unmarshal([]byte(block), &document))
-		at := slices.IndexFunc(issuers, func(i IssuerConfig) bool { return i.Name == alias })
+		at := slices.IndexFunc(issuers, func(i settings.IssuerConfig) bool { return i.Name == alias })
 		if !strings.Contains(block, "--audience "+issuers[at].Audiences[0]) && !strings.Contains(block, `audience: "`+issuers[at].Audiences[0]+`"`) {
 			t.Errorf("the job of %s asks for another audience than %q", alias, issuers[at].Audiences)
 		}

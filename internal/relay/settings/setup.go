@@ -1,4 +1,4 @@
-package relay
+package settings
 
 import (
 	"errors"

@@ -1,7 +1,8 @@
-package relay
+package settings
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
@@ -16,8 +17,8 @@ import (
 // certificateSoon is how long before its end a certificate is worth a word.
 const certificateSoon = 14 * 24 * time.Hour
 
-// CheckResult is one line of `iap-relay check`. An empty Problem is a pass.
-type CheckResult struct {
+// Result is one line of `iap-relay check`. An empty Problem is a pass.
+type Result struct {
 	Name    string `json:"name"`
 	Detail  string `json:"detail,omitempty"`
 	Problem string `json:"problem,omitempty"`
@@ -27,13 +28,13 @@ type CheckResult struct {
 
 // Check reads everything a start would read and reports each part. It changes
 // nothing.
-func Check(ctx context.Context, file string) []CheckResult {
-	cfg, err := LoadConfig(file)
+func Check(ctx context.Context, file string) []Result {
+	cfg, err := Load(file)
 	if err != nil {
-		return []CheckResult{{Name: "config", Problem: err.Error()}}
+		return []Result{{Name: "config", Problem: err.Error()}}
 	}
-	results := []CheckResult{{Name: "config", Detail: file}, checkCertificate(cfg), checkPolicy(ctx, cfg)}
-	if cfg.isShared() {
+	results := []Result{{Name: "config", Detail: file}, checkCertificate(cfg), checkPolicy(ctx, cfg)}
+	if cfg.IsShared() {
 		results = append(results, checkState(ctx, cfg))
 	}
 	for _, issuer := range cfg.Issuers {
@@ -46,9 +47,9 @@ func Check(ctx context.Context, file string) []CheckResult {
 }
 
 // checkState asks the database that several relays share.
-func checkState(ctx context.Context, cfg *Config) CheckResult {
+func checkState(ctx context.Context, cfg *Config) Result {
 	found, warnings, err := state.Probe(ctx, cfg.State)
-	r := CheckResult{Name: "state", Detail: found, Warnings: warnings}
+	r := Result{Name: "state", Detail: found, Warnings: warnings}
 	if err != nil {
 		r.Problem = err.Error()
 	}
@@ -56,13 +57,13 @@ func checkState(ctx context.Context, cfg *Config) CheckResult {
 }
 
 // checkIssuers looks at what must hold among the issuers: doors and programs kept apart.
-func checkIssuers(cfg *Config) CheckResult {
-	r := CheckResult{Name: "issuers", Detail: "apart from each other"}
+func checkIssuers(cfg *Config) Result {
+	r := Result{Name: "issuers", Detail: "apart from each other"}
 	var all []auth.IssuerConfig
 	for _, issuer := range cfg.Issuers {
-		one, err := issuer.verifierConfig()
+		one, err := issuer.Verifier()
 		if err != nil {
-			return CheckResult{Name: "issuers", Problem: err.Error()}
+			return Result{Name: "issuers", Problem: err.Error()}
 		}
 		all = append(all, one)
 	}
@@ -72,14 +73,14 @@ func checkIssuers(cfg *Config) CheckResult {
 	return r
 }
 
-func checkCertificate(cfg *Config) CheckResult {
-	r := CheckResult{Name: "certificate", Detail: cfg.TLS.CertFile}
-	c, err := loadCertificate(cfg.TLS.CertFile, cfg.TLS.KeyFile)
+func checkCertificate(cfg *Config) Result {
+	r := Result{Name: "certificate", Detail: cfg.TLS.CertFile}
+	pair, err := tls.LoadX509KeyPair(cfg.TLS.CertFile, cfg.TLS.KeyFile)
 	if err != nil {
 		r.Problem = err.Error()
 		return r
 	}
-	leaf, err := x509.ParseCertificate(c.current.Load().Certificate[0])
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
 	if err != nil {
 		r.Problem = err.Error()
 		return r
@@ -102,9 +103,9 @@ func checkCertificate(cfg *Config) CheckResult {
 	return r
 }
 
-func checkPolicy(ctx context.Context, cfg *Config) CheckResult {
-	r := CheckResult{Name: "policy", Detail: cfg.Policy.Grants}
-	engine, err := rego.New(ctx, cfg.regoConfig(nil, time.Now))
+func checkPolicy(ctx context.Context, cfg *Config) Result {
+	r := Result{Name: "policy", Detail: cfg.Policy.Grants}
+	engine, err := rego.New(ctx, cfg.Rego(nil, nil))
 	if err != nil {
 		r.Problem = err.Error()
 		return r
@@ -116,9 +117,9 @@ func checkPolicy(ctx context.Context, cfg *Config) CheckResult {
 	return r
 }
 
-func checkIssuer(ctx context.Context, issuer IssuerConfig) CheckResult {
-	r := CheckResult{Name: "issuer " + issuer.Name, Detail: issuer.URL}
-	verifier, err := issuer.verifierConfig()
+func checkIssuer(ctx context.Context, issuer IssuerConfig) Result {
+	r := Result{Name: "issuer " + issuer.Name, Detail: issuer.URL}
+	verifier, err := issuer.Verifier()
 	if err == nil {
 		err = auth.CheckIssuer(ctx, verifier)
 	}

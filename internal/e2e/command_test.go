@@ -201,7 +201,7 @@ func TestExitStatusesTellWhatToDo(t *testing.T) {
 	alice := s.loggedIn("alice")
 	alice.fails(5, "unknown_resource", "connect", "phi4")
 	alice.fails(6, "agent_offline", "chat", "phi3", "hello")
-	alice.fails(2, "usage", "connect")
+	alice.fails(2, "nothing_listed", "connect")
 	alice.fails(2, "usage", "no-such-command")
 	alice.fails(2, "usage", "whoami", "--no-such-flag")
 	var explained struct {

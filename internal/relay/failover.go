@@ -29,10 +29,7 @@ func (r *Relay) forward(ctx context.Context, q *guard.Request) (*guard.Response,
 	if q.Resource.Kind == guard.KindModel {
 		w.server, w.only, w.request = q.Resource.Server, q.Resource.Only, &q.Class
 		if w.server == "" {
-			return nil, &guard.UpstreamError{
-				Code: "upstream_unreachable", Status: http.StatusServiceUnavailable, RetryAfter: offlineRetry, NotSent: true,
-				Message: fmt.Sprintf("the agent of %s could not find out yet what model server it has", q.Resource.Name),
-			}
+			return nil, r.unread(q)
 		}
 	}
 	var t tries
@@ -103,6 +100,17 @@ func (t *tries) failure(last *guard.UpstreamError) *guard.UpstreamError {
 		last.Tried = t.tried
 	}
 	return last
+}
+
+// unread is why a request could not be read: nobody has said what server it is for.
+func (r *Relay) unread(q *guard.Request) *guard.UpstreamError {
+	if online, _ := r.agents.online(q.Resource.Name); online == 0 {
+		return unserved(q, false)
+	}
+	return &guard.UpstreamError{
+		Code: "upstream_unreachable", Status: http.StatusServiceUnavailable, RetryAfter: offlineRetry, NotSent: true,
+		Message: fmt.Sprintf("the agent of %s could not find out yet what model server it has", q.Resource.Name),
+	}
 }
 
 // unserved is why no agent was chosen.

@@ -26,7 +26,9 @@ func Root(name, short string, commands ...*cobra.Command) *cobra.Command {
 		Use: name + " COMMAND", Short: short, SilenceUsage: true, SilenceErrors: true, Version: version.String(),
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return Usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath())) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return Usage(fmt.Errorf("%w; see %s --help", err, c.CommandPath()))
+	})
 	root.SetUsageTemplate(screen.UsageTemplate)
 	root.AddCommand(commands...)
 	plainUseLines(root)

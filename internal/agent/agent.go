@@ -380,7 +380,7 @@ func (a *Agent) drain(ctx context.Context) {
 				if err := s.Announce(limit, a.announcements()); err != nil {
 					a.log.Debug("announce while stopping", "session", s.ID(), "error", err)
 				}
-				a.idle(limit)
+				a.idle(limit, s.Done())
 			}
 			_ = s.Close(tunnel.CodeCanceled, "the agent is stopping")
 		})
@@ -388,14 +388,16 @@ func (a *Agent) drain(ctx context.Context) {
 	group.Wait()
 }
 
-// idle waits until no request runs. The streams themselves stay open: the relay
-// keeps them warm.
-func (a *Agent) idle(ctx context.Context) {
+// idle waits until no request runs, or the relay is gone. The streams themselves
+// stay open: the relay keeps them warm.
+func (a *Agent) idle(ctx context.Context, gone <-chan struct{}) {
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
 	for calm := 0; calm < drainCalm; calm++ {
 		select {
 		case <-tick.C:
+		case <-gone:
+			return
 		case <-ctx.Done():
 			return
 		}

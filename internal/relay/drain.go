@@ -9,7 +9,8 @@ import (
 
 const (
 	drainPoll   = 100 * time.Millisecond
-	drainOthers = 30 * time.Second // what is no answer being generated
+	closePoll   = 10 * time.Millisecond // of what is over within sessionCloses
+	drainOthers = 30 * time.Second      // what is no answer being generated
 )
 
 // drain lets what runs come to its end. Answers being generated have until the
@@ -33,7 +34,7 @@ func (r *Relay) drain(force <-chan struct{}) {
 	}
 	done, cancel := context.WithTimeout(context.Background(), 2*sessionCloses)
 	defer cancel()
-	r.until(done.Done(), func() bool {
+	until(done.Done(), closePoll, func() bool {
 		return len(r.sessions.all(func(s *session) bool { return s.identity().agent == nil })) == 0
 	})
 	for _, s := range r.sessions.all(func(*session) bool { return true }) {
@@ -50,7 +51,7 @@ func (r *Relay) wait(force <-chan struct{}) {
 	defer cancel()
 	others, cancelOthers := context.WithTimeout(limit, min(drainOthers, time.Duration(r.cfg.Drain)))
 	defer cancelOthers()
-	r.until(force, func() bool {
+	until(force, drainPoll, func() bool {
 		if limit.Err() != nil {
 			return true
 		}
@@ -60,8 +61,8 @@ func (r *Relay) wait(force <-chan struct{}) {
 }
 
 // until polls done, which nothing announces, until it holds or stop closes.
-func (r *Relay) until(stop <-chan struct{}, done func() bool) {
-	tick := time.NewTicker(drainPoll)
+func until(stop <-chan struct{}, every time.Duration, done func() bool) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for !done() {
 		select {

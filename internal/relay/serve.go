@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 
 	"iap/internal/audit"
 	"iap/internal/guard"
@@ -44,19 +43,16 @@ func (r *Relay) serveUser(t *tunnel.Session, source string) {
 }
 
 // closeSession gives the session's requests a moment to end in their own
-// protocol, then closes it.
+// protocol, then closes it: at once, if it has none.
 func (r *Relay) closeSession(s *session) {
 	code, message := tunnel.CodeRelayShutdown, "the relay is going away"
 	var ended *guard.Ended
 	if errors.As(context.Cause(s.ctx), &ended) {
 		code, message = tunnel.ParseCode(ended.Code), ended.Message
 	}
-	timer := time.NewTimer(sessionCloses)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-s.tunnel.Done():
-	}
+	moment, cancel := context.WithTimeout(context.Background(), sessionCloses)
+	defer cancel()
+	until(moment.Done(), closePoll, func() bool { return s.tunnel.NumStreams() == 0 || s.tunnel.Err() != nil })
 	_ = s.tunnel.Close(code, message)
 }
 

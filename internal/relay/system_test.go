@@ -61,6 +61,7 @@ type system struct {
 	done     chan error
 	stopped  sync.Once
 	err      error
+	agents   []*runningAgent
 	spoilt   bool // the test broke what the relay needs to stop well
 }
 
@@ -112,6 +113,11 @@ func prepareSystem(t testing.TB, grants string, changes ...change) *system {
 	s.provider, err = dev.StartProvider(context.Background(), dev.ProviderOptions{Algorithm: "ES256"})
 	must(t, err)
 	t.Cleanup(func() { s.provider.Close() })
+	t.Cleanup(func() {
+		for _, a := range s.agents {
+			_ = a.stop()
+		}
+	})
 	files, err := dev.Certificates(dir, "localhost", "127.0.0.1")
 	must(t, err)
 	s.caFile, s.roots = files.CA, x509.NewCertPool()
@@ -288,8 +294,10 @@ func (s *system) runAgent(file string) *runningAgent {
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 	stop := sync.OnceValue(func() error { cancel(); return <-done })
-	s.t.Cleanup(func() { _ = stop() })
-	return &runningAgent{file: file, stop: stop}
+	s.t.Cleanup(cancel) // it is waited for when the relay has gone, which is sooner
+	running := &runningAgent{file: file, stop: stop}
+	s.agents = append(s.agents, running)
+	return running
 }
 
 // fakeAgent is an enrolled agent that does what the test wants.

@@ -17,5 +17,5 @@ func run(args []string) int { return servercmd.Execute(newRoot(), args) }
 
 func newRoot() *cobra.Command {
 	return servercmd.Root("iap-agent", "The private side of an identity-aware tunnel for language models",
-		runCommand(), joinCommand(), checkCommand(), rotateCommand(), witnessCommand(), versionCommand())
+		runCommand(), joinCommand(), checkCommand(), diagCommand(), rotateCommand(), witnessCommand(), versionCommand())
 }

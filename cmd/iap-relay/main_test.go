@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -215,6 +216,12 @@ func TestDevelopmentSystemRunsAndEnds(t *testing.T) {
 		status, err := command(t, "", "admin", "status", "--socket", socket)
 		if err != nil || !strings.Contains(status, "Audit     ok") || !strings.Contains(status, "Agents    1 agent online") {
 			t.Errorf("%v\n%s", err, status)
+		}
+		report := filepath.Join(dir, fmt.Sprintf("%d.zip", run))
+		if _, err := command(t, "", "diag", "--config", filepath.Join(dir, "relay.yaml"), "--file", report); err != nil {
+			t.Errorf("diag: %v", err)
+		} else if _, text := unpacked(t, report); !strings.Contains(text, `"audit": "ok"`) {
+			t.Error("the report of a running relay does not say how it is")
 		}
 		for _, args := range [][]string{{"sessions", "ls"}, {"policy", "reload"}, {"agents", "ls", "-o", "json"}, {"agents", "token", "--name", "b", "--resource", "x=http", "-o", "json"}} {
 			if text, err := command(t, "", append(append([]string{"admin"}, args...), "--socket", socket)...); err != nil || text == "" {

@@ -3,14 +3,11 @@ package main
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,8 +66,8 @@ func (a *app) diag(ctx context.Context, file, resource string) error {
 	b := &diag.Bundle{Redact: diag.NewRedactor(), Now: now}
 	p, profileErr := a.relayProfile()
 	a.knowSecrets(ctx, b.Redact, p)
-	addJSON(b, "version.json", "which iapctl this is, and where it runs", version.Current())
-	b.Add("environment.txt", "variables that iapctl reads", []byte(a.environmentText()))
+	b.AddJSON("version.json", "which iapctl this is, and where it runs", version.Current())
+	b.AddEnvironment(a.environ)
 	if profileErr != nil {
 		b.Add("profile.txt", "why there is no profile", []byte(failureOf(profileErr).Error()+"\n"))
 	} else {
@@ -82,7 +79,7 @@ func (a *app) diag(ctx context.Context, file, resource string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	addJSON(b, "doctor.json", "what iapctl doctor finds", found.doc)
+	b.AddJSON("doctor.json", "what iapctl doctor finds", found.doc)
 	if err := b.Write(file); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return &failure{code: "file_exists", what: clean(file) + " exists already, and is never overwritten", next: "--file ANOTHER.zip", cause: err}
@@ -112,7 +109,7 @@ func (a *app) reportDiag(file string, files []diag.File) error {
 
 // addProfile puts in what a profile has on disk, but for credentials.
 func (a *app) addProfile(b *diag.Bundle, p *profile.Profile) {
-	addJSON(b, "profile.json", "the profile's settings", p.Settings)
+	b.AddJSON("profile.json", "the profile's settings", p.Settings)
 	state, err := p.State()
 	if err == nil {
 		if state.Login != nil {
@@ -120,10 +117,10 @@ func (a *app) addProfile(b *diag.Bundle, p *profile.Profile) {
 			login.ClientSecret = ""
 			state.Login = &login
 		}
-		addJSON(b, "state.json", "what iapctl remembers of the relay", state)
+		b.AddJSON("state.json", "what iapctl remembers of the relay", state)
 	}
 	if status, statusErr := a.localStatus(p); statusErr == nil {
-		addJSON(b, "status.json", "what is connected here", status)
+		b.AddJSON("status.json", "what is connected here", status)
 	}
 	if err != nil {
 		b.Add("state.txt", "why nothing is remembered", []byte(err.Error()+"\n"))
@@ -140,15 +137,7 @@ func (a *app) addProfile(b *diag.Bundle, p *profile.Profile) {
 
 // knowSecrets tells the redactor every secret that this profile and this process hold, in case one stands where none should.
 func (a *app) knowSecrets(ctx context.Context, r *diag.Redactor, p *profile.Profile) {
-	for _, kv := range a.environ {
-		name, value, _ := strings.Cut(kv, "=")
-		if secretVariable(name) {
-			r.Know(value)
-		}
-		if strings.HasSuffix(strings.ToUpper(name), "_PROXY") {
-			r.Know(proxySecrets(value)...)
-		}
-	}
+	r.KnowEnvironment(a.environ)
 	if p == nil {
 		return
 	}
@@ -168,75 +157,4 @@ func (a *app) knowSecrets(ctx context.Context, r *diag.Redactor, p *profile.Prof
 	if len(c.Key) > 0 {
 		r.Know(base64.StdEncoding.EncodeToString(c.Key.Seed()))
 	}
-}
-
-// proxySecrets are user and password of a proxy's address, as they are written and as they are meant.
-func proxySecrets(address string) []string {
-	at := strings.LastIndexByte(address, '@')
-	if at < 0 {
-		return nil
-	}
-	user := address[:at]
-	if _, rest, ok := strings.Cut(user, "://"); ok {
-		user = rest
-	}
-	_, password, _ := strings.Cut(user, ":")
-	all := []string{user, password}
-	if meant, err := url.PathUnescape(password); err == nil {
-		all = append(all, meant)
-	}
-	return all
-}
-
-// secretVariable reports whether a variable's value may be a secret as a whole.
-func secretVariable(name string) bool {
-	name = strings.ToUpper(name)
-	for _, part := range []string{"TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY", "LOCAL_KEY", "CREDENTIAL"} {
-		if strings.Contains(name, part) && !strings.HasSuffix(name, "_FILE") && !strings.HasSuffix(name, "_COMMAND") {
-			return true
-		}
-	}
-	return false
-}
-
-// environmentText lists the variables that iapctl and its libraries read. Of commands and tokens it says only that they are set.
-func (a *app) environmentText() string {
-	var lines []string
-	for _, kv := range a.environ {
-		name, value, _ := strings.Cut(kv, "=")
-		upper := strings.ToUpper(name)
-		ours := strings.HasPrefix(upper, "IAP_") || strings.HasSuffix(upper, "_PROXY")
-		plain := slices.Contains([]string{"NO_COLOR", "TERM", "LANG", "LC_ALL", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}, upper)
-		switch {
-		case !ours && !plain:
-			continue
-		case strings.HasSuffix(upper, "_COMMAND") || secretVariable(name):
-			value = "(set)"
-		case strings.HasSuffix(upper, "_PROXY") && upper != "NO_PROXY":
-			value = withoutUser(value)
-		}
-		lines = append(lines, name+"="+clean(value))
-	}
-	slices.Sort(lines)
-	return strings.Join(append(lines, ""), "\n")
-}
-
-// withoutUser leaves user and password out of a proxy's address, with or without a scheme.
-func withoutUser(address string) string {
-	if at := strings.LastIndexByte(address, '@'); at >= 0 {
-		scheme, _, ok := strings.Cut(address, "://")
-		if ok && len(scheme) < at {
-			return scheme + "://(user)@" + address[at+1:]
-		}
-		return "(user)@" + address[at+1:]
-	}
-	return address
-}
-
-func addJSON(b *diag.Bundle, name, what string, v any) {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		data = []byte(err.Error())
-	}
-	b.Add(name, what, append(data, '\n'))
 }

@@ -5,7 +5,8 @@
 //
 // # Rooms
 //
-//	config.go    agent.yaml; each field says what it does; config_resource.go: those of a resource
+//	config.go    agent.yaml; each field says what it does; config_resource.go: those of a resource;
+//	             config_secrets.go: what of it no report may hold
 //	agent.go     New, Run: one set of sessions for each relay address
 //	serve.go     a stream: header, check, slot, request, answer, and again; serve_tcp.go: one that is passed on whole
 //	check.go     the second check: is this what the relay said it is, and may it be?

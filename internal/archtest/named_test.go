@@ -45,3 +45,25 @@ func TestTestsThatTheSecurityPageNamesExist(t *testing.T) {
 		t.Errorf("%d tests are named", len(named))
 	}
 }
+
+// The README's map leads to every package, itself or by the folder that it is in.
+func TestTheMapNamesEveryPackage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(page), "## The map\n")
+	if !ok {
+		t.Fatal("the README has no map")
+	}
+	for _, p := range packages(t) {
+		path := strings.TrimPrefix(p.ImportPath, module+"/")
+		named := strings.Contains(rest, "…/"+filepath.Base(path)+"`")
+		for room := path; room != "." && room != "internal" && room != "cmd"; room = filepath.ToSlash(filepath.Dir(room)) {
+			named = named || strings.Contains(rest, "`"+room+"`")
+		}
+		if !named {
+			t.Errorf("the map in README.md does not name %s", path)
+		}
+	}
+}

@@ -1,0 +1,29 @@
+package settings
+
+import (
+	"net/url"
+	"path/filepath"
+)
+
+// Secrets are the values of this configuration that no report may hold.
+func (c *Config) Secrets() []string {
+	var all []string
+	for _, issuer := range c.Issuers {
+		all = append(all, issuer.PublicClientSecret)
+	}
+	if u, err := url.Parse(c.State); err == nil {
+		password, _ := u.User.Password()
+		all = append(all, password, u.Query().Get("password"), u.Query().Get("sslpassword"))
+	}
+	return all
+}
+
+// SecretFiles are the files whose contents no report may hold.
+func (c *Config) SecretFiles() []string {
+	all := []string{c.TLS.KeyFile, filepath.Join(c.Data, "assertion.key")}
+	keys, err := filepath.Glob(filepath.Join(c.Data, "relay.key*"))
+	if err != nil {
+		return all // the folder's name has odd brackets
+	}
+	return append(all, keys...)
+}

@@ -43,7 +43,9 @@ func (r *Relay) serveUser(t *tunnel.Session, source string) {
 }
 
 // closeSession gives the session's requests a moment to end in their own
-// protocol, then closes it: at once, if it has none.
+// protocol, then closes it. When the relay stops, one without requests is closed
+// at once; else all of a login's end together, so that none of them answers for
+// one that is gone.
 func (r *Relay) closeSession(s *session) {
 	code, message := tunnel.CodeRelayShutdown, "the relay is going away"
 	var ended *guard.Ended
@@ -52,7 +54,7 @@ func (r *Relay) closeSession(s *session) {
 	}
 	moment, cancel := context.WithTimeout(context.Background(), sessionCloses)
 	defer cancel()
-	until(moment.Done(), closePoll, func() bool { return s.tunnel.NumStreams() == 0 || s.tunnel.Err() != nil })
+	until(moment.Done(), closePoll, func() bool { return r.stopping.Load() && s.tunnel.NumStreams() == 0 || s.tunnel.Err() != nil })
 	_ = s.tunnel.Close(code, message)
 }
 

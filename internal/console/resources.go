@@ -70,7 +70,7 @@ func (c *Console) servingState(one admin.ServingAgent, now time.Time) string {
 	s := c.host.Styles()
 	switch {
 	case !one.Online && one.LastSeen != nil:
-		return s.Bad.Render("offline") + "\n" + screen.Ago(*one.LastSeen, now)
+		return s.Bad.Render("offline") + "\nseen " + screen.Ago(*one.LastSeen, now) + " ago"
 	case !one.Online:
 		return s.Bad.Render("offline")
 	case one.Healthy:

@@ -31,13 +31,15 @@ func (s Style) Render(text string) string {
 // terminal.
 type Styles struct{ Bold, Dim, Good, Bad Style }
 
-// Table prints rows under a heading. The last column is wrapped to the screen's
-// width and may have line breaks; a cell may be styled.
+// Table prints rows under a heading. A cell may have line breaks, which stay in its
+// column, and may be styled; the last column is wrapped to the screen's width.
 func Table(w io.Writer, s Styles, heading []string, rows [][]string) {
 	widths := make([]int, len(heading))
 	for _, row := range append([][]string{heading}, rows...) {
 		for i, cell := range row {
-			widths[i] = max(widths[i], Columns(cell))
+			for line := range strings.SplitSeq(cell, "\n") {
+				widths[i] = max(widths[i], Columns(line))
+			}
 		}
 	}
 	used := 0
@@ -52,14 +54,26 @@ func Table(w io.Writer, s Styles, heading []string, rows [][]string) {
 
 func writeRow(w io.Writer, style Style, cells []string, widths []int, used int) {
 	last := len(cells) - 1
-	var front strings.Builder
-	for i, cell := range cells[:last] {
-		front.WriteString(Pad(cell, widths[i]+gap))
+	columns, height := make([][]string, len(cells)), 0
+	for i, cell := range cells {
+		if columns[i] = strings.Split(cell, "\n"); i == last {
+			columns[i] = Wrap(cell, max(leastEnd, Width-used))
+		}
+		height = max(height, len(columns[i]))
 	}
-	lead := front.String()
-	for _, line := range Wrap(cells[last], max(leastEnd, Width-used)) {
-		fmt.Fprintln(w, style.Render(strings.TrimRight(lead+line, " ")))
-		lead = strings.Repeat(" ", used)
+	for n := range height {
+		var line strings.Builder
+		for i, lines := range columns {
+			text := ""
+			if n < len(lines) {
+				text = lines[n]
+			}
+			if i < last {
+				text = Pad(text, widths[i]+gap)
+			}
+			line.WriteString(text)
+		}
+		fmt.Fprintln(w, style.Render(strings.TrimRight(line.String(), " ")))
 	}
 }
 

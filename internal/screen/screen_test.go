@@ -29,6 +29,15 @@ func TestTableFitsTheScreenAndAlignsStyledCells(t *testing.T) {
 	}
 }
 
+func TestACellOfSeveralLinesStaysInItsColumn(t *testing.T) {
+	var b strings.Builder
+	Table(&b, Styles{}, []string{"NAME", "STATE", "WHAT"}, [][]string{{"a", "offline\nseen 3s ago", "x"}, {"b", "ok", "y\nz"}, {"c", "ok", ""}})
+	want := "NAME  STATE        WHAT\na     offline      x\n      seen 3s ago\nb     ok           y\n                   z\nc     ok\n"
+	if b.String() != want {
+		t.Errorf("%s", b.String())
+	}
+}
+
 func TestPairsKeepTheirColumnAndLeaveOutWhatIsEmpty(t *testing.T) {
 	var out strings.Builder
 	Pairs(&out, Styles{}, 2, [2]string{"A", "one\ntwo"}, [2]string{"much longer", ""}, [2]string{"Bcd", "three"})

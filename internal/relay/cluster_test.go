@@ -93,11 +93,8 @@ func (p *pair) startAgent(resources ...served) *runningAgent {
 }
 
 // cutBy starts an answer of alice's at the second relay and takes her right to it at the first.
-func (p *pair) cutBy(take func(t *testing.T, session *tunnel.Session)) func(*testing.T) {
+func (p *pair) cutBy(chat *slowChat, take func(t *testing.T, session *tunnel.Session)) func(*testing.T) {
 	return func(t *testing.T) {
-		chat := newSlowChat()
-		m := newModelServer(t, chat.serve)
-		p.startAgent(served{"phi3", "model", m.URL})
 		u := p.two.user(map[string]any{"sub": "alice"})
 		session := u.open(tunnel.Interactive)
 		r, err := postChat(client(t, session, tunnel.Header{Resource: "phi3"}), chatBody("phi3", true))
@@ -118,19 +115,22 @@ func (p *pair) cutBy(take func(t *testing.T, session *tunnel.Session)) func(*tes
 // TestWhatIsTakenAwayAtOneRelayEndsAtTheOther prints how long each takes, and asserts that it ends.
 func TestWhatIsTakenAwayAtOneRelayEndsAtTheOther(t *testing.T) {
 	p := newPair(t, allowAll)
-	t.Run("session killed", p.cutBy(func(t *testing.T, s *tunnel.Session) {
+	chat := newSlowChat()
+	m := newModelServer(t, chat.serve)
+	p.startAgent(served{"phi3", "model", m.URL})
+	t.Run("session killed", p.cutBy(chat, func(t *testing.T, s *tunnel.Session) {
 		ended, err := p.one.admin.KillSession(within(t), s.ID(), "")
 		if err != nil || ended.Sessions != 1 {
 			t.Errorf("ended %+v, %v", ended, err)
 		}
 	}))
-	t.Run("login killed at both", p.cutBy(func(t *testing.T, s *tunnel.Session) {
+	t.Run("login killed at both", p.cutBy(chat, func(t *testing.T, s *tunnel.Session) {
 		ended, err := p.one.admin.KillSessions(within(t), admin.KillQuestion{Principal: "corp/alice"})
 		if err != nil || ended.Sessions != 1 || len(ended.Silent) > 0 {
 			t.Errorf("ended %+v, %v", ended, err)
 		}
 	}))
-	t.Run("principal revoked", p.cutBy(func(t *testing.T, _ *tunnel.Session) {
+	t.Run("principal revoked", p.cutBy(chat, func(t *testing.T, _ *tunnel.Session) {
 		must(t, errorOf(p.one.admin.RevokePrincipal(within(t), "corp/alice", "")))
 	}))
 	if _, err := p.two.user(nil).present(tunnel.Interactive, p.two.provider.Mint(nil)); tunnel.CodeOf(err) != tunnel.CodeRevoked {
@@ -144,7 +144,7 @@ func TestWhatIsTakenAwayAtOneRelayEndsAtTheOther(t *testing.T) {
 		}
 		return err == nil
 	})
-	t.Run("provider's logout", p.cutBy(func(t *testing.T, _ *tunnel.Session) {
+	t.Run("provider's logout", p.cutBy(chat, func(t *testing.T, _ *tunnel.Session) {
 		if r, body := p.one.logout(nil); r.StatusCode != http.StatusOK {
 			t.Errorf("logout: %s %s", r.Status, body)
 		}

@@ -10,8 +10,9 @@ import (
 // ErrSessionLost is what every error of a dead session is: errors.Is(err, ErrSessionLost).
 var ErrSessionLost = errors.New("session lost")
 
-// ErrNotSent is what an error of Open and WriteHeader is if it came before any byte of the header left: the peer cannot
-// have acted on it. Of every other error it is unknown.
+// ErrNotSent is what an error of Open and WriteHeader is if it came before any byte of the header left, and an
+// [AbortError] of a stream that the peer turned away unread: the peer has not acted on it. Of every other error it is
+// unknown.
 var ErrNotSent = errors.New("nothing was sent")
 
 // notSentError makes err an ErrNotSent.
@@ -25,7 +26,11 @@ func (e *notSentError) Is(target error) bool { return target == ErrNotSent }
 type AbortError struct {
 	Code   Code
 	Remote bool // the peer did it
+	Unread bool // it did so instead of accepting the stream: it drains, or has too many
 }
+
+// Is makes what was turned away unread an ErrNotSent.
+func (e *AbortError) Is(target error) bool { return target == ErrNotSent && e.Unread }
 
 func (e *AbortError) Error() string {
 	if e.Remote {

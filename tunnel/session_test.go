@@ -236,6 +236,25 @@ func TestStreamOpenedAcrossAGoAwayIsRefused(t *testing.T) {
 		_, err = st.Read(make([]byte, 1))
 	}
 	wantCode(t, err, CodeRelayShutdown)
+	if !errors.Is(err, ErrNotSent) {
+		t.Errorf("not known to be unread: %v", err)
+	}
+}
+
+// TestOnlyAStreamTurnedAwayIsUnread: whatever the code, what was accepted may have been acted on.
+func TestOnlyAStreamTurnedAwayIsUnread(t *testing.T) {
+	for _, code := range []Code{CodeRelayShutdown, CodeTooManyStreams, CodeCanceled} {
+		client, server := pair(t)
+		serve(t, server, func(_ context.Context, st *Stream, _ Header) { st.Abort(code) })
+		st, err := client.Open(context.Background(), Header{}, nil)
+		if err == nil {
+			_, err = st.Read(make([]byte, 1))
+		}
+		wantCode(t, err, code)
+		if errors.Is(err, ErrNotSent) {
+			t.Errorf("%v: an accepted stream counts as unread", err)
+		}
+	}
 }
 
 func TestSessionEndsWhenItsTokenDoes(t *testing.T) {

@@ -115,6 +115,7 @@ func (t *streamTable) received(h *frameHeader) (pass bool, err error) {
 
 func (t *streamTable) receivedLocked(st *Stream, h *frameHeader) (pass, over bool, err error) {
 	closed := st.finIn && st.finOut // yamux has forgotten it
+	unread := st.outbound && !st.acked && !h.has(flagACK)
 	if known := !st.outbound || st.acked; known && h.has(flagACK) {
 		return false, false, violation("second acknowledgement")
 	} else if !known {
@@ -129,7 +130,8 @@ func (t *streamTable) receivedLocked(st *Stream, h *frameHeader) (pass, over boo
 			code = CodeCanceled
 		}
 		h.length = 0
-		t.finishLocked(st, &AbortError{Code: code, Remote: true})
+		unread = unread && (code == CodeRelayShutdown || code == CodeTooManyStreams) // what refusalLocked says of its own
+		t.finishLocked(st, &AbortError{Code: code, Remote: true, Unread: unread})
 		return !closed, true, nil
 	}
 	switch {

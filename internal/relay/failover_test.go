@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +87,7 @@ func TestEachRequestReachesOneUpstreamAtMost(t *testing.T) {
 		upstreams.saw(h.Request)
 		_ = st.WriteReply(tunnel.Reply{OK: true}, []byte(chatAnswer))
 	}), busy)
+	passedOn := make(chan struct{}, 1) // the caller has the answer's head
 	refusal := func(code string, notSent bool) func(context.Context, *tunnel.Stream, tunnel.Header) {
 		return func(_ context.Context, st *tunnel.Stream, _ tunnel.Header) {
 			readRequest(st)
@@ -105,6 +107,7 @@ func TestEachRequestReachesOneUpstreamAtMost(t *testing.T) {
 				readRequest(st)
 				upstreams.saw(h.Request)
 				_ = st.WriteReply(tunnel.Reply{OK: true}, []byte(chatAnswer[:len(chatAnswer)-1]))
+				<-passedOn
 			}
 			_ = st.Session().Close(tunnel.CodeInternal, "killed")
 		}
@@ -133,6 +136,9 @@ func TestEachRequestReachesOneUpstreamAtMost(t *testing.T) {
 		eventually(t, "both agents are online", func() bool { n, _ := s.relay.agents.online("phi3"); return n == 2 })
 		r, err := c.Post("http://phi3/v1/chat/completions", "application/json", strings.NewReader(chatOfPhi3))
 		must(t, err)
+		if one.name == "dies in the answer" {
+			passedOn <- struct{}{}
+		}
 		_, bodyErr := io.Copy(io.Discard, r.Body)
 		r.Body.Close()
 		if r.StatusCode != one.status || one.name == "dies in the answer" && bodyErr == nil {
@@ -173,6 +179,49 @@ func (s *system) lastOutcome(t testing.TB) audit.Event {
 		return found.Kind == audit.KindOutcome
 	})
 	return found
+}
+
+// TestRequestThatAnAgentTurnsAwayGoesElsewhere: the agent has no place for another stream, or said a moment too late
+// for the relay that it takes no more.
+func TestRequestThatAnAgentTurnsAwayGoesElsewhere(t *testing.T) {
+	s := newSystem(t, allowAll)
+	full := s.enrolFake(true, served{"phi3", "model", ""})
+	session, err := s.dial(tunnel.ClientConfig{
+		Role: tunnel.RoleAgent, Class: tunnel.Interactive, AgentID: full.id, Key: full.key, MaxStreams: 1, Announce: []tunnel.Announcement{oneModel("phi3")},
+	})
+	must(t, err)
+	begun, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = session.Serve(context.Background(), func(ctx context.Context, _ *tunnel.Stream, _ tunnel.Header) {
+			close(begun)
+			<-ctx.Done()
+		})
+	}()
+	t.Cleanup(func() { _ = session.Close(tunnel.CodeNone, ""); <-over })
+	s.awaitOnline(full.id, 1)
+	user := s.user(nil).open(tunnel.Interactive)
+	first := mustOpen(t, user, "phi3")
+	_, err = io.WriteString(first, "POST /v1/chat/completions HTTP/1.1\r\nHost: phi3\r\nContent-Type: application/json\r\nContent-Length: "+
+		strconv.Itoa(len(chatOfPhi3))+"\r\n\r\n"+chatOfPhi3)
+	must(t, err)
+	<-begun
+	busy := oneModel("phi3")
+	busy.Capacity = 1 // the other still comes first
+	good := s.enrolFake(true, served{"phi3", "model", ""})
+	good.serve(tunnel.Interactive, eachRequest(func(_ context.Context, st *tunnel.Stream, _ tunnel.Header) {
+		readRequest(st)
+		_ = st.WriteReply(tunnel.Reply{OK: true}, []byte(chatAnswer))
+	}), busy)
+	status, code, id := ask(t, client(t, user, tunnel.Header{Resource: "phi3"}), "phi3")
+	if status != http.StatusOK {
+		t.Errorf("%d %s", status, code)
+	}
+	eventually(t, "the outcome is recorded", func() bool {
+		return len(s.events(func(e audit.Event) bool {
+			return e.Kind == audit.KindOutcome && e.Request == id && e.Agent == good.id && e.Detail["tried"] == full.id+" overloaded"
+		})) == 1
+	})
 }
 
 // TestRequestIsGivenToThreeAgentsAtMost, and its caller is told what helps most.

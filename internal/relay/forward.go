@@ -310,6 +310,8 @@ func broken(err error) *guard.UpstreamError {
 			return &guard.UpstreamError{Code: "upstream_unreachable", Message: "the model server cannot be reached from the agent", Err: err}
 		case tunnel.CodeQueueFull:
 			return &guard.UpstreamError{Code: "queue_full", Status: http.StatusTooManyRequests, RetryAfter: time.Second, Message: "others wait for the model server", Err: err}
+		case tunnel.CodeRelayShutdown: // it crossed the agent's word that it takes no more
+			return &guard.UpstreamError{Code: "draining", Status: http.StatusServiceUnavailable, RetryAfter: offlineRetry, Message: "the agent is stopping", Err: err}
 		case tunnel.CodeTooManyStreams, tunnel.CodeOverloaded:
 			return &guard.UpstreamError{Code: "overloaded", Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Message: "the agent has too many requests at once", Err: err}
 		default:

@@ -37,7 +37,7 @@ var layers = []struct {
 	{"internal/modelapi", nil, "knowledge of the model servers' APIs, without I/O; relay, agent and CLI all use it"},
 	{"internal/guard", []string{"internal/modelapi"}, "the guard is built from funcs, so that an agent can mount the very same handler"},
 	{"internal/fleet", []string{"internal/modelapi", "tunnel"}, "which agent is next depends on what agents say, not on how a relay hears it"},
-	{"internal/relay/settings", []string{"auth", "internal/cluster", "internal/config", "internal/screen", "internal/state", "internal/usage", "policy", "tunnel"}, "a file is checked where no relay runs"},
+	{"internal/relay/settings", []string{"auth", "internal/audit/sink", "internal/cluster", "internal/config", "internal/screen", "internal/state", "internal/usage", "policy", "tunnel"}, "a file is checked where no relay runs"},
 	{"internal/config", nil, "everybody reads configuration: it can know nobody"},
 	{"internal/state", nil, "a store knows nothing of what it stores"},
 	{"internal/cluster", []string{"internal/state"}, "relays find each other in the state: what they tell each other is others' business"},

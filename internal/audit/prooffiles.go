@@ -157,6 +157,9 @@ func readSmall(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
+// WriteFile puts a file in place of another, on the disk when it returns.
+func WriteFile(path string, data []byte) error { return writeAtomic(path, data) }
+
 // writeAtomic puts a file in place of another, on the disk when it returns.
 func writeAtomic(path string, data []byte) error {
 	next := path + ".new"

@@ -17,6 +17,7 @@ import (
 
 	"iap/auth"
 	"iap/internal/audit"
+	"iap/internal/audit/sink"
 	"iap/internal/cluster"
 	"iap/internal/guard"
 	"iap/internal/limit"
@@ -41,6 +42,7 @@ type Relay struct {
 	cluster      *cluster.Cluster // the relays that share the state
 	instance     string           // which of them this one is
 	audit        *audit.Log
+	sinks        *sink.Sinks // of the audit log
 	policy       *rego.Engine
 	verifier     *auth.Verifier
 	guard        *guard.Guard
@@ -150,6 +152,9 @@ func (r *Relay) openData(ctx context.Context) error {
 	}
 	r.subjects = &subjects{log: r.audit, now: r.now}
 	r.closers = append(r.closers, r.audit.Close)
+	if err := r.startSinks(); err != nil {
+		return err
+	}
 	return r.audit.Record(ctx, audit.Event{Kind: audit.KindRelay, Reason: "started", Message: version.String()})
 }
 

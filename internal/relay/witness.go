@@ -29,9 +29,11 @@ func (r *Relay) auditOptions() audit.Options {
 	return audit.Options{
 		Dir: c.Dir, Sync: c.Sync, Now: r.now, Logger: r.log,
 		SegmentBytes: int64(c.Rotate.Size), SegmentAge: time.Duration(c.Rotate.Age), Retain: time.Duration(c.Retain),
-		Origin: r.cfg.Name + "/audit/" + r.instance, Keys: r.signingKey,
+		Origin: r.auditOrigin(), Keys: r.signingKey,
 	}
 }
+
+func (r *Relay) auditOrigin() string { return r.cfg.Name + "/audit/" + r.instance }
 
 // signingKey is what checkpoints are signed by.
 func (r *Relay) signingKey() (ed25519.PrivateKey, [][]byte, error) {

@@ -43,6 +43,9 @@ func Check(ctx context.Context, file string) []Result {
 	if len(cfg.Issuers) > 1 {
 		results = append(results, checkIssuers(cfg))
 	}
+	for _, one := range cfg.Audit.AllSinks() {
+		results = append(results, checkSink(ctx, one))
+	}
 	return results
 }
 

@@ -80,6 +80,8 @@ type AuditConfig struct {
 	// when all it holds is older. What is left can still be verified. Default 0s:
 	// forever. At least 24h.
 	Retain config.Duration `yaml:"retain"`
+	// Sinks are sent a copy of the log. Default none.
+	Sinks []SinkConfig `yaml:"sinks"`
 }
 
 // RotateConfig bounds one file of the audit log; retention deletes whole files.

@@ -73,6 +73,7 @@ var owners = []struct{ dependency, owner, reason string }{
 	{"github.com/zitadel/oidc/v3", "internal/dev", "a provider for development alone"},
 	{"github.com/charmbracelet/lipgloss", "cmd/iapctl", "one renderer"},
 	{"golang.org/x/mod", "internal/audit", "what a tree and a checkpoint prove is decided in one place"},
+	{"github.com/expr-lang/expr", "internal/audit/filter", "one language of filters, and one place that bounds it"},
 	{"github.com/klauspost/compress", "internal/modelapi", "what unfolds is bounded in one place"},
 }
 

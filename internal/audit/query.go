@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"time"
 )
@@ -9,6 +10,10 @@ import (
 // Query selects records: those for which every field holds that is not zero.
 type Query struct {
 	Kind, Request, Session, Principal, Agent, Resource, Action, Model, Decision, Reason string
+
+	// Principals: about any of these, beside Principal: the names that one person has
+	// been recorded under. None is no condition.
+	Principals []string
 
 	Since time.Time // not before this
 	Until time.Time // before this
@@ -19,8 +24,9 @@ type Query struct {
 type matcher struct {
 	query  Query
 	fields []field
-	text   []byte // in lower case
-	lower  []byte // reused
+	names  []field // of principals, of which one must stand there
+	text   []byte  // in lower case
+	lower  []byte  // reused
 }
 
 // field is one text that a record must have, as it would be written.
@@ -48,11 +54,18 @@ func newMatcher(q Query) *matcher {
 		{"reason", q.Reason, func(e *Event) string { return e.Reason }},
 	} {
 		if f.value != "" {
-			value := appendText(nil, f.value, shortText)
-			m.fields = append(m.fields, field{append([]byte(`,"`+f.name+`":`), value...), value, f.of})
+			m.fields = append(m.fields, fieldOf(f.name, f.value, f.of))
 		}
 	}
+	for _, name := range q.Principals {
+		m.names = append(m.names, fieldOf("principal", name, func(e *Event) string { return e.Principal }))
+	}
 	return m
+}
+
+func fieldOf(name, text string, of func(*Event) string) field {
+	value := appendText(nil, text, shortText)
+	return field{append([]byte(`,"`+name+`":`), value...), value, of}
 }
 
 // matches says whether the line is a record that the query selects. Most lines are
@@ -66,6 +79,9 @@ func (m *matcher) matches(text []byte, at time.Time) (bool, error) {
 			return false, nil
 		}
 	}
+	if len(m.names) > 0 && !slices.ContainsFunc(m.names, func(f field) bool { return bytes.Contains(text, f.written) }) {
+		return false, nil
+	}
 	if len(m.text) > 0 && !m.contains(text) {
 		return false, nil
 	}
@@ -74,12 +90,14 @@ func (m *matcher) matches(text []byte, at time.Time) (bool, error) {
 		return false, err
 	}
 	for _, f := range m.fields { // a detail of the same name may have passed for it
-		if !bytes.Equal(appendText(nil, f.of(&e), shortText), f.value) {
+		if !f.holds(&e) {
 			return false, nil
 		}
 	}
-	return true, nil
+	return len(m.names) == 0 || slices.ContainsFunc(m.names, func(f field) bool { return f.holds(&e) }), nil
 }
+
+func (f field) holds(e *Event) bool { return bytes.Equal(appendText(nil, f.of(e), shortText), f.value) }
 
 func (m *matcher) contains(text []byte) bool {
 	m.lower = m.lower[:0]

@@ -99,7 +99,7 @@ func readSegment(path string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		file, err := os.Open(path)
 		if err != nil {
-			yield(Event{}, fmt.Errorf("read audit log: %w", err))
+			yield(Event{}, readError(err))
 			return
 		}
 		defer file.Close()
@@ -122,6 +122,8 @@ func readSegment(path string) iter.Seq2[Event, error] {
 		}
 	}
 }
+
+func readError(err error) error { return fmt.Errorf("read audit log: %w", err) }
 
 // readLine returns the next line, which is valid until the next call; a longer one than MaxLine is skipped.
 func readLine(r *bufio.Reader) ([]byte, error) {

@@ -1,25 +1,15 @@
 package audit
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"iter"
-	"os"
-	"path/filepath"
-	"slices"
 	"time"
 )
 
 const (
-	// clockSlack is how far records may stand out of the order of their times: a
-	// clock that was set back, an event that was given its own time.
-	clockSlack = 10 * time.Minute
-	backBlock  = 64 << 10 // bytes read at once towards the beginning
-	lookEvery  = 256      // lines between two looks at the context
+	backBlock = 64 << 10 // bytes read at once towards the beginning
+	lookEvery = 256      // lines between two looks at the context
 )
 
 // Page is a part of the answer to a search.
@@ -45,31 +35,18 @@ func Search(ctx context.Context, dir string, q Query, b Bounds) (Page, error) {
 	timed, cancel := context.WithTimeout(ctx, b.Within)
 	defer cancel()
 	s := searcher{ctx: timed, matcher: newMatcher(q), bounds: b, page: Page{Next: b.After}}
-	segments, err := listSegments(dir)
-	if err != nil {
-		return Page{}, err
-	}
-	if b.Newest {
-		slices.Reverse(segments)
-	}
-	for i, one := range segments {
-		if !s.wanted(segments, i, dir) {
-			continue
+	way := walk{dir: dir, since: q.Since, until: q.Until, newest: b.Newest, after: b.After}
+	for text, err := range way.lines(s.left) {
+		if err != nil {
+			return Page{}, err
 		}
-		read := forward
-		if b.Newest {
-			read = backward
-		}
-		for text, err := range read(filepath.Join(dir, one.name)) {
-			if err != nil {
-				return Page{}, err
-			}
-			if !s.take(text) {
-				return s.page, ctx.Err()
-			}
+		if !s.take(text) {
+			return s.page, ctx.Err()
 		}
 	}
-	s.page.Next = 0
+	if !s.page.Partial {
+		s.page.Next = 0
+	}
 	return s.page, ctx.Err()
 }
 
@@ -83,21 +60,10 @@ type searcher struct {
 	looked int
 }
 
-// wanted says whether the segment can hold anything that is asked for.
-func (s *searcher) wanted(segments []segmentName, i int, dir string) bool {
-	b := s.bounds
-	if b.Newest {
-		return b.After == 0 || segments[i].first < b.After
-	}
-	last := i+1 == len(segments)
-	if !last && b.After > 0 && segments[i+1].first <= b.After+1 {
-		return false
-	}
-	if last || s.query.Since.IsZero() {
-		return true
-	}
-	next := firstTime(filepath.Join(dir, segments[i+1].name))
-	return next.IsZero() || next.After(s.query.Since.Add(-clockSlack))
+// left goes on behind a segment, if there is time.
+func (s *searcher) left(next uint64) bool {
+	s.page.Next, s.page.Partial = next, s.ctx.Err() != nil
+	return !s.page.Partial
 }
 
 // take looks at one line; false ends the search.
@@ -106,29 +72,15 @@ func (s *searcher) take(text []byte) bool {
 		s.page.Partial = true
 		return false
 	}
-	if text == nil {
-		s.page.Unread++
-		return true
-	}
-	seq, at, err := head(text)
-	b := s.bounds
-	switch {
-	case err != nil:
-		s.page.Unread++
-		return true
-	case b.After > 0 && (b.Newest && seq >= b.After || !b.Newest && seq <= b.After):
-		return true
-	case b.Newest && !s.query.Since.IsZero() && at.Before(s.query.Since.Add(-clockSlack)),
-		!b.Newest && !s.query.Until.IsZero() && at.After(s.query.Until.Add(clockSlack)):
-		s.page.Next = 0 // what follows is out of the range as well
-		return false
-	}
-	found, err := s.matches(text, at)
+	seq, found, err := s.judge(text, s.bounds.Newest, s.bounds.After)
 	if err != nil {
 		s.page.Unread++
 	}
+	if seq == 0 {
+		return true
+	}
 	text = bytes.TrimSuffix(text, []byte("\n"))
-	if found && s.bytes+len(text) > b.Bytes {
+	if found && s.bytes+len(text) > s.bounds.Bytes {
 		s.page.Partial = true
 		return false
 	}
@@ -137,64 +89,58 @@ func (s *searcher) take(text []byte) bool {
 		s.page.Lines = append(s.page.Lines, bytes.Clone(text))
 		s.bytes += len(text)
 	}
-	return len(s.page.Lines) < b.Limit
+	return len(s.page.Lines) < s.bounds.Limit
 }
 
-// forward iterates over the lines of one file, oldest first. A line that is too
-// long is nil, one at the end that is not finished is left out. A line is valid
-// until the next.
-func forward(path string) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		f, err := os.Open(path)
-		if err != nil {
-			yield(nil, fmt.Errorf("read audit log: %w", err))
-			return
-		}
-		defer f.Close()
-		r := bufio.NewReaderSize(f, MaxLine)
-		for {
-			text, err := readLine(r)
-			switch {
-			case err == io.EOF || errors.Is(err, ErrTorn):
-				return
-			case errors.Is(err, ErrTooLong):
-				text, err = nil, nil
-			}
-			if !yield(text, err) || err != nil {
-				return
-			}
-		}
-	}
+// Way is how a scan goes through a log.
+type Way struct {
+	Newest bool   // the newest first
+	After  uint64 // only what follows this record in that order; 0: from the beginning of it
+	// Thorough reads every segment. Otherwise one whose first and whose last record
+	// lie more than ten minutes before, or behind, the time asked for is left out:
+	// that is wrong only if the clock stood wrong for a while within it.
+	Thorough bool
 }
 
-// backward is forward from the end.
-func backward(path string) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		f, err := os.Open(path)
+// Scan hands each record over that the query selects, as it stands in the log,
+// valid until f returns, until f fails, which is Scan's error. It holds a few lines
+// at a time, reads no further than f has come, and counts lines that are no records.
+func Scan(ctx context.Context, dir string, q Query, way Way, f func(seq uint64, line []byte) error) (unread int, err error) {
+	m, looked := newMatcher(q), 0
+	w := walk{dir: dir, since: q.Since, until: q.Until, newest: way.Newest, after: way.After, thorough: way.Thorough}
+	for text, err := range w.lines(func(uint64) bool { return ctx.Err() == nil }) {
 		if err != nil {
-			yield(nil, fmt.Errorf("read audit log: %w", err))
-			return
+			return unread, err
 		}
-		defer f.Close()
-		info, err := f.Stat()
+		if looked++; looked%lookEvery == 0 && ctx.Err() != nil {
+			break
+		}
+		seq, found, err := m.judge(text, way.Newest, way.After)
 		if err != nil {
-			yield(nil, fmt.Errorf("read audit log: %w", err))
-			return
+			unread++
 		}
-		b := backwards{file: f, at: info.Size(), unfinished: true}
-		for b.at > 0 {
-			lines, err := b.block()
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for _, text := range lines {
-				if !yield(text, nil) {
-					return
-				}
-			}
+		if !found {
+			continue
+		}
+		if err := f(seq, bytes.TrimSuffix(text, []byte("\n"))); err != nil {
+			return unread, err
 		}
 	}
+	return unread, ctx.Err()
+}
+
+// judge tells a line's number, 0 if it lies before what follows after or is no
+// record, and whether the query selects it.
+func (m *matcher) judge(text []byte, newest bool, after uint64) (seq uint64, found bool, err error) {
+	if text == nil {
+		return 0, false, ErrTooLong
+	}
+	seq, at, err := head(text)
+	if err != nil || after > 0 && (newest && seq >= after || !newest && seq <= after) {
+		return 0, false, err
+	}
+	found, err = m.matches(text, at)
+	return seq, found, err
 }
 
 // backwards reads a file from its end, a block at a time.
@@ -213,7 +159,7 @@ func (b *backwards) block() ([][]byte, error) {
 	b.at -= n
 	data := make([]byte, n, int(n)+len(b.rest))
 	if _, err := b.file.ReadAt(data, b.at); err != nil {
-		return nil, fmt.Errorf("read audit log: %w", err)
+		return nil, readError(err)
 	}
 	data = append(data, b.rest...)
 	var lines [][]byte

@@ -190,14 +190,19 @@ func FuzzBackward(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
 		var up, down []string
-		for text, err := range forward(path) {
+		for text, err := range forward(file, 0) {
 			if err != nil {
 				t.Fatal(err)
 			}
 			up = append(up, string(text))
 		}
-		for text, err := range backward(path) {
+		for text, err := range backward(file, int64(len(data))) {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,7 +3,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X iap/internal/version.number=$(VERSION)
 STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
-.PHONY: help build test test-real test-scale test-kill demo lint cross bench fuzz deps
+.PHONY: help build test test-real test-scale test-kill test-crash demo lint cross bench fuzz deps
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,9 @@ test-scale: deps ## kill each of two relays, two agents and their database ROUND
 
 test-kill: ## kill a login under 1,000 live streams, print how long each took to end, then redial for REDIALS (60s): nobody is let in
 	IAP_REDIALS=$(or $(REDIALS),60s) $(GO) test -count 1 -timeout 10m -run '^TestKillEndsEveryLiveStreamWithTheReason$$' -v ./internal/relay
+
+test-crash: ## kill -9 the relay KILLS (200) times under load; then its log must prove itself and agree with the model server's (SEED repeats a run)
+	IAP_KILLS=$(or $(KILLS),200) IAP_SEED=$(SEED) $(GO) test -race -count 1 -timeout 1h -run 'HoweverOftenTheRelayIsKilled' -v ./internal/e2e
 
 demo: build ## run everything on loopback and stream one answer (MODEL_URL=http://127.0.0.1:11434 for your own model server)
 	bin/iap-relay dev --demo $(if $(MODEL_URL),--model-url '$(MODEL_URL)')

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -47,19 +48,23 @@ type trust struct {
 }
 
 func (t *trust) flags(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&t.keys, "key", nil, "`key` of the relay that you trust: SHA256:..., base64, origin+hash+key, or a file with it, such as agent.pin (may be repeated)")
+	cmd.Flags().StringArrayVar(&t.keys, "key", nil, "`key` of the relay that you trust: SHA256:..., base64, origin+hash+key, or a file with it: agent.yaml, or agent.pin once the relay's key has changed (may be repeated)")
 	cmd.Flags().StringArrayVar(&t.chain, "chain", nil, "`file` of the relay's changes of key, relay.key.chain (may be repeated)")
 }
 
 // read finds the keys that are meant.
 func (t *trust) read() (anchors []checkpoint.Anchor, links []relaykey.Link, err error) {
 	for _, text := range t.keys {
+		given, file := text, false
 		if data, err := readBounded(text); err == nil {
-			text = keyIn(data)
+			text, file = keyIn(data), true
 		}
 		anchor, err := checkpoint.ParseAnchor(text)
-		if err != nil {
-			return nil, nil, fmt.Errorf("--key: %w", err)
+		switch {
+		case err != nil && file:
+			return nil, nil, fmt.Errorf("--key: no relay's key is in the file %s; agent.pin, agent.yaml and relay-keys.json hold one", given)
+		case err != nil:
+			return nil, nil, fmt.Errorf("--key: %s is no file, and %w", given, err)
 		}
 		anchors = append(anchors, anchor)
 	}
@@ -77,7 +82,10 @@ func (t *trust) read() (anchors []checkpoint.Anchor, links []relaykey.Link, err 
 	return anchors, links, nil
 }
 
-// keyIn finds the key in a file: one of the log's keys, an agent's pin, or a text.
+// pinnedKey is the relay's key in an agent.yaml.
+var pinnedKey = regexp.MustCompile(`(?m)^relay_key:[ "']*([A-Za-z0-9+/]{43}=)`)
+
+// keyIn finds the key in a file: one of the log's keys, an agent's pin or its configuration, or a text.
 func keyIn(data []byte) string {
 	var file struct {
 		Key []byte       `json:"key"`
@@ -90,6 +98,9 @@ func keyIn(data []byte) string {
 				return strings.Trim(string(text), `"`)
 			}
 		}
+	}
+	if found := pinnedKey.FindSubmatch(data); found != nil {
+		return string(found[1])
 	}
 	return string(data)
 }
@@ -127,7 +138,7 @@ The log's own checkpoints are signed by the relay: whoever holds its key and its
 disk can write another log. That is what witnesses are for: each agent keeps the
 latest checkpoint, "iap-agent witness" prints it, and --checkpoint takes it.
 Without --key the keys are taken from the folder, which proves less.`,
-		Example: c.examples("audit verify /var/lib/iap-relay/audit --key SHA256:…", "audit verify ./audit --key agent.pin --checkpoint held"),
+		Example: c.examples("audit verify /var/lib/iap-relay/audit --key SHA256:…", "audit verify ./audit --key agent.yaml --checkpoint held"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			anchors, links, err := t.read()
 			if err != nil {

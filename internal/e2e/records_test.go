@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"iap/internal/audit"
@@ -43,6 +46,7 @@ func (s *system) awaitRecord(what string, match func(audit.Event) bool) audit.Ev
 // history is what the log says of one request: its decision and its outcomes, by their place in the log.
 type history struct {
 	decision   audit.Event
+	decisions  int
 	decidedAt  int // -1: no decision
 	outcomes   []audit.Event
 	outcomesAt []int
@@ -63,6 +67,7 @@ func histories(all []audit.Event) map[string]*history {
 		case e.Kind == audit.KindDecision && e.Decision == audit.Allow:
 			h := of(e.Request)
 			h.decision, h.decidedAt = e, i
+			h.decisions++
 		case e.Kind == audit.KindOutcome:
 			h := of(e.Request)
 			h.outcomes, h.outcomesAt = append(h.outcomes, e), append(h.outcomesAt, i)
@@ -71,27 +76,62 @@ func histories(all []audit.Event) map[string]*history {
 	return found
 }
 
-// checkAudit holds the log against what the upstream saw: each of its requests was decided on, each decision came
-// before its outcome, no decision has two.
+// checkAudit holds the log against what the upstream saw.
 func checkAudit(t *testing.T, all []audit.Event, seen []seenRequest) {
 	t.Helper()
+	for _, text := range discrepancies(all, seen) {
+		t.Error(text)
+	}
+}
+
+// discrepancies are what is wrong of: each of the upstream's requests was decided on before, each decision came before its
+// outcome, none has two.
+func discrepancies(all []audit.Event, seen []seenRequest) []string {
+	var wrong []string
 	found := histories(all)
 	for _, q := range seen {
 		if h := found[q.id()]; h == nil || h.decidedAt < 0 {
-			t.Errorf("the upstream saw %s %s (%q), of which the audit log has no decision", q.method, q.path, q.id())
+			wrong = append(wrong, fmt.Sprintf("the upstream saw %s %s (%q), of which the audit log has no decision", q.method, q.path, q.id()))
 		}
 	}
 	for id, h := range found {
-		if h.decidedAt < 0 {
-			t.Errorf("request %s has an outcome and no decision", id)
-		}
-		if len(h.outcomes) > 1 {
-			t.Errorf("request %s has %d outcomes: %+v", id, len(h.outcomes), h.outcomes)
+		switch {
+		case h.decidedAt < 0:
+			wrong = append(wrong, fmt.Sprintf("request %s has an outcome and no decision", id))
+		case h.decisions > 1:
+			wrong = append(wrong, fmt.Sprintf("request %s was decided %d times", id, h.decisions))
+		case len(h.outcomes) > 1:
+			wrong = append(wrong, fmt.Sprintf("request %s has %d outcomes: %+v", id, len(h.outcomes), h.outcomes))
 		}
 		for _, at := range h.outcomesAt {
 			if at < h.decidedAt {
-				t.Errorf("request %s has its outcome before its decision", id)
+				wrong = append(wrong, fmt.Sprintf("request %s has its outcome before its decision", id))
 			}
+		}
+	}
+	return wrong
+}
+
+func TestEveryDiscrepancyIsFound(t *testing.T) {
+	decision := audit.Event{Kind: audit.KindDecision, Decision: audit.Allow, Request: "rq-1", Method: "POST"}
+	outcome := audit.Event{Kind: audit.KindOutcome, Request: "rq-1"}
+	asked := []seenRequest{{method: "POST", header: http.Header{"X-Request-Id": {"rq-1"}}}}
+	for name, c := range map[string]struct {
+		log  []audit.Event
+		want string
+	}{
+		"nothing":                     {[]audit.Event{decision, outcome}, ""},
+		"no record":                   {nil, "no decision"},
+		"a record of another":         {[]audit.Event{{Kind: audit.KindDecision, Decision: audit.Allow, Request: "rq-2"}}, "no decision"},
+		"a denial":                    {[]audit.Event{{Kind: audit.KindDecision, Decision: audit.Deny, Request: "rq-1"}}, "no decision"},
+		"an outcome alone":            {[]audit.Event{outcome}, "no decision"},
+		"two outcomes":                {[]audit.Event{decision, outcome, outcome}, "2 outcomes"},
+		"two decisions":               {[]audit.Event{decision, outcome, decision}, "decided 2 times"},
+		"an outcome before its cause": {[]audit.Event{outcome, decision}, "before its decision"},
+	} {
+		got := strings.Join(discrepancies(c.log, asked), "; ")
+		if !strings.Contains(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
 }

@@ -33,7 +33,12 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/expr-lang/expr v1.17.8
+require (
+	filippo.io/age v1.3.2
+	github.com/expr-lang/expr v1.17.8
+)
+
+require filippo.io/hpke v0.4.0 // indirect
 
 require (
 	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c // indirect

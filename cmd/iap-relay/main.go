@@ -17,5 +17,5 @@ func run(args []string) int { return servercmd.Execute(newRoot(), args) }
 
 func newRoot() *cobra.Command {
 	return servercmd.Root("iap-relay", "The public side of an identity-aware tunnel for language models",
-		runCommand(), initCommand(), checkCommand(), diagCommand(), policyCommand(), adminCommand(), auditCommand(), stateCommand(), devCommand(), versionCommand())
+		runCommand(), initCommand(), checkCommand(), diagCommand(), policyCommand(), adminCommand(), auditCommand(), stateCommand(), backupCommand(), restoreCommand(), devCommand(), versionCommand())
 }

@@ -45,6 +45,8 @@ var layers = []struct {
 	{"internal/usage", []string{"internal/state"}, "statistics know names and sums: who may see them is others' business"},
 	{"internal/audit", []string{"internal/relaykey"}, "a log knows nothing of who writes it; a checkpoint is believed by the statements of keys"},
 	{"internal/replay", []string{"internal/audit", "policy"}, "it decides on what the log says and on nothing a relay knows"},
+	{"internal/backup", []string{"internal/audit", "internal/state"}, "it copies files: what a relay makes of them is the relay's business"},
+	{"internal/sealed", nil, "keys and files: it knows nothing of what is in them"},
 	{"internal/relaykey", nil, "statements of keys: who keeps and who shows them is others' business"},
 	{"internal/keyfile", []string{"auth"}, "one key on one disk: it knows neither relay nor agent"},
 	{"internal/version", nil, "everybody tells the version"},
@@ -73,6 +75,7 @@ var owners = []struct{ dependency, owner, reason string }{
 	{"github.com/zitadel/oidc/v3", "internal/dev", "a provider for development alone"},
 	{"github.com/charmbracelet/lipgloss", "cmd/iapctl", "one renderer"},
 	{"golang.org/x/mod", "internal/audit", "what a tree and a checkpoint prove is decided in one place"},
+	{"filippo.io/age", "internal/sealed", "what is sealed, and to which keys, is decided in one place"},
 	{"github.com/expr-lang/expr", "internal/audit/filter", "one language of filters, and one place that bounds it"},
 	{"github.com/klauspost/compress", "internal/modelapi", "what unfolds is bounded in one place"},
 }

@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -73,20 +71,8 @@ func (c *crash) load(web *caller, stop *atomic.Bool) (wait func()) {
 
 // spend asks as the one who has a budget, and counts the tokens that arrive, of broken answers as well.
 func (c *crash) spend(web *http.Client, text string, stream bool) {
-	q, err := http.NewRequest(http.MethodPost, "https://"+c.system.listen+"/r/phi3/v1/chat/completions", strings.NewReader(chatBody("demo", text, stream, 12)))
-	if err != nil {
-		c.t.Error(err)
-		return
-	}
-	q.Header.Set("Content-Type", "application/json")
-	q.Header.Set("Authorization", "Bearer "+c.system.accessToken(map[string]any{"sub": "greedy"}))
-	reply, err := web.Do(q)
-	if err != nil {
-		return
-	}
-	defer reply.Body.Close()
-	body, _ := io.ReadAll(reply.Body) // what came before it broke counts
-	if reply.StatusCode != http.StatusOK {
+	status, body := c.system.bearer(web, "greedy", chatBody("demo", text, stream, 12))
+	if status != http.StatusOK {
 		return
 	}
 	if stream {

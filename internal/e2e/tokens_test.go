@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -126,6 +127,24 @@ func (s *system) accessToken(claims map[string]any) string {
 		all[name] = value
 	}
 	return s.provider.Mint(all, dev.MintOptions{Header: map[string]any{"typ": "at+jwt"}})
+}
+
+// bearer sends one chat to the front door, as sub, and returns what came of the answer.
+func (s *system) bearer(web *http.Client, sub, body string) (status int, answer []byte) {
+	q, err := http.NewRequest(http.MethodPost, "https://"+s.listen+"/r/phi3/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		s.t.Error(err)
+		return 0, nil
+	}
+	q.Header.Set("Content-Type", "application/json")
+	q.Header.Set("Authorization", "Bearer "+s.accessToken(map[string]any{"sub": sub}))
+	reply, err := web.Do(q)
+	if err != nil {
+		return 0, nil
+	}
+	defer reply.Body.Close()
+	answer, _ = io.ReadAll(reply.Body) // what came before it broke counts
+	return reply.StatusCode, answer
 }
 
 // credentialFiles are the files that hold secrets of a user.

@@ -7,7 +7,7 @@
 // The process:
 //
 //	relay.go, drain.go, certificate.go   New wires, Run serves, the end drains; relay.yaml is in settings
-//	stored.go                            what is kept in the state store
+//	stored.go, restored.go               what is kept in the state store; what of it a backup may not bring back
 //
 // Who comes in:
 //

@@ -32,6 +32,8 @@
 //	meta     name TEXT PRIMARY KEY, value INTEGER     "schema": version of this layout; "version": last version given
 //	items    key TEXT PRIMARY KEY, value BLOB, version INTEGER, expires INTEGER (Unix nanoseconds, 0 never)
 //
+// [Snapshot] copies it as it is at one moment, while a relay uses it.
+//
 // A file that is damaged, of another program or of a newer layout is refused and left byte for byte as it was: a relay
 // that went on with an empty state would have forgotten its revocations.
 //

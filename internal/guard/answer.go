@@ -316,6 +316,9 @@ func (x *exchange) answerList(ctx context.Context, response *Response, body io.R
 // filterList leaves in a list what the caller may use, by one policy alone.
 func (x *exchange) filterList(ctx context.Context, list []byte) ([]byte, *ending) {
 	in := modelapi.Input{Server: x.resource.Server, Only: x.resource.Only, Aliases: x.resource.Aliases, Method: x.r.Method, Path: x.path}
+	if x.resource.Several {
+		in.Also = x.resource.Models
+	}
 	for range policyTries {
 		revisions := map[string]struct{}{}
 		kept, err := x.guard.table().FilterModels(in, list, func(model string, egress bool) bool {

@@ -33,6 +33,8 @@ type Resource struct {
 	Aliases map[string]string
 	// Models are those the agents say the server has, in their order; they are told to callers who may use them.
 	Models []string
+	// Several servers serve it: a list of models tells of Models, not only of those of the server that answered.
+	Several bool
 }
 
 // Caller is who sends the requests of one handler.

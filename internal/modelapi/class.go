@@ -81,6 +81,9 @@ type Input struct {
 	Only string
 	// Aliases are other names for models, from the agent's configuration. A request that names one names its model.
 	Aliases map[string]string
+	// Also are models that a list tells of though the server which answered has them not: others behind the same
+	// resource do.
+	Also []string
 	// Upgrade is the protocol that the request asks to change to ("websocket"); "" for none.
 	Upgrade string
 }

@@ -15,13 +15,18 @@ const (
 // FilterModels rewrites a successful answer of the action [ListModels]: of the models in it only those stay for which
 // allowed says so, asked with the canonical name. What a list may tell is itself a list: the known arrays of models, of
 // each model the known fields, and plain values beside them; a server's paths and start-up arguments stay at home.
-// With in.Only set, the one model goes by that name. An alias of in.Aliases stands beside the model it means.
+// With in.Only set, the one model goes by that name. An alias of in.Aliases stands beside the model it means. What is
+// allowed of in.Also and lacks is added, with as much as a list of that kind must have.
 func (t *Table) FilterModels(in Input, body []byte, allowed func(model string, egress bool) bool) ([]byte, error) {
 	doc, err := parseJSON(body)
 	if err != nil || !doc.object {
 		return nil, &Error{502, "upstream_invalid", "the model server's list of models cannot be read"}
 	}
 	f := filter{only: in.Only, aliases: in.Aliases, allowed: allowed}
+	shapes := map[string]func(string) []byte{}
+	if in.Only == "" && len(in.Also) > 0 {
+		f.also, shapes = in.Also, shapesOf(in.Path)
+	}
 	if rs := t.routesOf(in.Server); rs != nil {
 		if r, _ := rs.find(in.routeMethod(), in.Path); r != nil {
 			f.ollamaNames, f.ignoresName = r.ollamaNames, r.ignoresName
@@ -32,7 +37,7 @@ func (t *Table) FilterModels(in Input, body []byte, allowed func(model string, e
 		raw := doc.data[m.start:m.end]
 		switch {
 		case isListName(m.name) && raw[0] == '[':
-			told := f.list(raw)
+			told := f.list(raw, shapes[m.name])
 			if told == nil {
 				return nil, &Error{502, "upstream_invalid", "the model server lists more than 8,192 models"}
 			}
@@ -66,10 +71,39 @@ type filter struct {
 	ollamaNames bool
 	ignoresName bool
 	allowed     func(model string, egress bool) bool
+	also        []string
 }
 
-// list keeps the elements of a canonical array that are objects and allowed, each once; nil if there are too many.
-func (f *filter) list(raw []byte) []byte {
+// shapesOf are what an added model looks like, by the array that it is added to. Lists of what runs just now, or is
+// recommended, are added to by nobody.
+func shapesOf(path string) map[string]func(string) []byte {
+	switch path {
+	case "/v1/models", "/models":
+		return map[string]func(string) []byte{"data": listedOpenAI, "models": listedOllama} // llama.cpp has both
+	case "/api/tags":
+		return map[string]func(string) []byte{"models": listedOllama}
+	}
+	return nil
+}
+
+// listedOpenAI has what the API of OpenAI requires of a listed model.
+func listedOpenAI(name string) []byte {
+	doc := objectOf([]byte(`{"id":"","object":"model","created":0,"owned_by":""}`))
+	doc.setString("id", name)
+	return doc.data
+}
+
+// listedOllama has what clients of Ollama read; a time has to be one.
+func listedOllama(name string) []byte {
+	doc := objectOf([]byte(`{"name":"","model":"","modified_at":"0001-01-01T00:00:00Z","size":0,"digest":"","details":{}}`))
+	doc.setString("name", name)
+	doc.setString("model", name)
+	return doc.data
+}
+
+// list keeps the elements of a canonical array that are objects and allowed, each once, and adds those of f.also in the
+// given shape; nil if there are too many.
+func (f *filter) list(raw []byte, shape func(string) []byte) []byte {
 	var names []string
 	var kept [][]byte
 	known, n := map[string]bool{}, 0
@@ -83,6 +117,17 @@ func (f *filter) list(raw []byte) []byte {
 		}
 		known[name] = true
 		names, kept = append(names, name), append(kept, told)
+	}
+	for _, one := range f.also {
+		name, egress, err := canonicalModel(f.ollamaNames, one)
+		if shape == nil || err != nil || known[name] || !f.allowed(name, egress) {
+			continue
+		}
+		if n++; n > maxListed {
+			return nil
+		}
+		known[name] = true
+		names, kept = append(names, name), append(kept, shape(name))
 	}
 	out := []byte{'['}
 	for i, told := range kept {

@@ -68,6 +68,18 @@ func TestListsTellOnlyWhatTheCallerMayUse(t *testing.T) {
 			`{"object":"list","data":[{"id":"org/a","object":"model","created":0,"owned_by":"org/a"}]}`,
 			`{"object":"list","data":[{"id":"a","object":"model","created":0,"owned_by":"org/a"}]}`,
 		},
+		{ // what other servers behind the resource have, each once, and no other server's secret
+			Input{Server: "vllm", Method: "GET", Path: "/v1/models", Also: []string{"b", "a", "secret", "a"}, Aliases: map[string]string{"default": "a"}},
+			`{"object":"list","data":[{"id":"x"}]}`,
+			`{"object":"list","data":[{"id":"a","object":"model","created":0,"owned_by":""},{"id":"default","object":"model","created":0,"owned_by":""}]}`,
+		},
+		{
+			Input{Server: "ollama", Method: "GET", Path: "/api/tags", Also: []string{"Phi3", "a:legal", "a"}},
+			`{"models":[{"name":"phi3:latest","model":"phi3:latest","size":1}]}`,
+			`{"models":[{"name":"phi3:latest","model":"phi3:latest","size":1},{"name":"a:legal","model":"a:legal","modified_at":"0001-01-01T00:00:00Z","size":0,"digest":"","details":{}}]}`,
+		},
+		{Input{Server: "ollama", Method: "GET", Path: "/api/ps", Also: []string{"phi3"}}, `{"models":[]}`, `{"models":[]}`},
+		{Input{Server: "tgi", Method: "GET", Path: "/v1/models", Only: "a", Also: []string{"b", "a"}}, `{"data":[{"id":"org/a"}]}`, `{"data":[{"id":"a"}]}`},
 		{Input{Server: "openai", Method: "GET", Path: "/v1/models"}, `{"data":[1,"a",["a"],{},{"name":null},{"id":7}]}`, `{"data":[]}`},
 		{Input{Server: "openai", Method: "GET", Path: "/v1/models"}, `{"models":{"a":{"id":"b"}}}`, `{}`},
 	} {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -258,6 +259,10 @@ func TestRequestGoesToAnAgentThatHasItsModel(t *testing.T) {
 		name := strings.Join(models, "+")
 		s.enrolFake(true, served{"phi3", "model", ""}).serve(tunnel.Interactive, eachRequest(func(_ context.Context, st *tunnel.Stream, h tunnel.Header) {
 			readRequest(st)
+			if h.Path == "/v1/models" {
+				_ = st.WriteReply(tunnel.Reply{OK: true}, []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 28\r\n\r\n"+`{"object":"list","data":[]} `))
+				return
+			}
 			mu.Lock()
 			by[h.Model] = append(by[h.Model], name)
 			mu.Unlock()
@@ -279,6 +284,18 @@ func TestRequestGoesToAnAgentThatHasItsModel(t *testing.T) {
 				t.Errorf("%s was asked for %s", name, model)
 			}
 		}
+	}
+	r, err := c.Get("http://phi3/v1/models")
+	must(t, err)
+	defer r.Body.Close()
+	var listed struct{ Data []struct{ ID string } }
+	must(t, json.NewDecoder(r.Body).Decode(&listed))
+	var ids []string
+	for _, one := range listed.Data {
+		ids = append(ids, one.ID)
+	}
+	if slices.Sort(ids); !slices.Equal(ids, []string{"llama3", "phi3", "qwen"}) {
+		t.Errorf("listed are %v", ids)
 	}
 	list, err := api(t, s.user(nil).open(tunnel.Interactive)).Resources(within(t))
 	must(t, err)

@@ -107,10 +107,10 @@ func (r *Relay) tunnelCaller(s *session, h tunnel.Header) *guard.Caller {
 
 // guardResource is a resource with what its agents say of the server behind it.
 func (r *Relay) guardResource(res admin.JoinResource) guard.Resource {
-	_, announced := r.agents.online(res.Name)
+	online, announced := r.agents.online(res.Name)
 	return guard.Resource{
 		Name: res.Name, Kind: res.Kind, Labels: res.Labels, Server: announced.Server, Only: modelapi.OnlyModel(announced.Server, announced.Models),
-		Models: announced.Models, Aliases: announced.Aliases,
+		Models: announced.Models, Aliases: announced.Aliases, Several: online > 1,
 	}
 }
 

@@ -344,10 +344,14 @@ func (r *Relay) policyReloaded(revision, by string, err error) {
 	} else {
 		r.log.Info("policy loaded", "revision", revision)
 	}
-	if recordErr := r.audit.Record(r.ctx, e); recordErr != nil {
-		r.log.Error("record policy reload", "error", recordErr)
-	}
-	r.recheckAll(r.ctx)
+	var told sync.WaitGroup
+	told.Go(func() {
+		if err := r.audit.Record(r.ctx, e); err != nil {
+			r.log.Error("record policy reload", "error", err)
+		}
+	})
+	r.recheckAll(r.ctx) // a disk that hangs delays the record and no cut
+	told.Wait()
 }
 
 func loadOrMakeKey(path string) (ed25519.PrivateKey, error) {

@@ -12,11 +12,13 @@ import (
 
 // Types of sinks.
 const (
-	Webhook = "webhook"
+	OTLP    = "otlp"    // an OpenTelemetry collector, over HTTP
+	Syslog  = "syslog"  // RFC 5424
+	Webhook = "webhook" // signed posts
 )
 
 // Types are all of them.
-func Types() []string { return []string{Webhook} }
+func Types() []string { return []string{OTLP, Syslog, Webhook} }
 
 // Where a new sink begins.
 const (
@@ -35,6 +37,7 @@ type Config struct {
 	KeyFile     string
 	SecretFile  string // what batches are signed with
 	HeadersFile string // headers of each request, a line each
+	MaxMessage  int    // bytes of a syslog message; 0: 8 KiB, over UDP 2 KiB
 	Cleartext   bool   // the receiver is reached over a network without TLS
 }
 
@@ -42,6 +45,8 @@ var nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
 // kinds say of each type which schemes it has, and whether each is encrypted.
 var kinds = map[string]map[string]bool{
+	OTLP:    {"https": true, "http": false},
+	Syslog:  {"tls": true, "tcp": false, "udp": false, "unix": false},
 	Webhook: {"https": true, "http": false},
 }
 
@@ -60,24 +65,31 @@ func (c Config) Validate() error {
 		return errors.New("secret_file: missing; the receiver could not tell our batches from anybody's")
 	case c.Type != Webhook && c.SecretFile != "":
 		return errors.New("secret_file: is for webhooks")
+	case c.Type == Syslog && c.HeadersFile != "":
+		return errors.New("headers_file: syslog has no headers")
+	case c.MaxMessage != 0 && (c.Type != Syslog || c.MaxMessage < minMessage || c.MaxMessage > maxMessage):
+		return errors.New("max_message: is for syslog, from 2KiB to 64KiB")
 	}
 	return c.validateURL()
 }
 
 func (c Config) validateURL() error {
 	u, err := url.Parse(c.URL)
-	if err != nil || u.Host == "" {
+	local := err == nil && u.Scheme == "unix" && u.Host == "" && u.Path != ""
+	if err != nil || u.Host == "" && !local {
 		return fmt.Errorf("url: %s is no URL of a receiver", quoted(c.URL))
 	}
 	encrypted, known := kinds[c.Type][u.Scheme]
 	switch {
 	case !known:
 		return fmt.Errorf("url: a %s has no %s://", c.Type, u.Scheme)
+	case c.Type == Syslog && !local && u.Path+u.RawQuery != "":
+		return errors.New("url: of a syslog receiver ends with its port, such as tls://siem.example.com:6514")
 	case u.User != nil:
 		return errors.New("url: holds a user or a password; put them into headers_file")
 	case u.Fragment != "":
 		return errors.New("url: has a fragment, which is never sent")
-	case !encrypted && !c.Cleartext && !isLoopback(u.Hostname()):
+	case !encrypted && !c.Cleartext && !local && !isLoopback(u.Hostname()):
 		return fmt.Errorf("url: %s:// would show the log to the network; write an encrypted one, or cleartext: true", u.Scheme)
 	case !encrypted && (c.CAFile != "" || c.CertFile != ""):
 		return fmt.Errorf("ca_file, cert_file: %s:// has no certificates", u.Scheme)
@@ -91,13 +103,16 @@ func (c Config) Target() string {
 	if err != nil {
 		return c.Type
 	}
+	if u.Host == "" {
+		return c.URL // a local socket
+	}
 	return u.Scheme + "://" + u.Host
 }
 
 // IsClear says that the log crosses a network unencrypted.
 func (c Config) IsClear() bool {
 	u, err := url.Parse(c.URL)
-	return err == nil && !kinds[c.Type][u.Scheme] && !isLoopback(u.Hostname())
+	return err == nil && !kinds[c.Type][u.Scheme] && u.Host != "" && !isLoopback(u.Hostname())
 }
 
 func isLoopback(host string) bool {

@@ -31,4 +31,7 @@
 //	follower.go  one sink: batches, pauses, gaps
 //	reader.go    records from the files; position.go: how far they are sent
 //	http.go      posting a batch, and what the answers mean; webhook.go: signed batches of lines
+//	otlp.go      exports to a collector; otlprecord.go: a line in its mapping to JSON
+//	syslog.go    connections and packets; syslogmessage.go: a line as a message of RFC 5424
+//	severity.go  how loud a record is
 package sink

@@ -227,6 +227,10 @@ type receipt struct {
 // open makes the receiver ready; it need not be there.
 func open(o Options, c Config) (target, error) {
 	switch c.Type {
+	case OTLP:
+		return openOTLP(o, c)
+	case Syslog:
+		return openSyslog(o, c)
 	case Webhook:
 		return openWebhook(o, c)
 	}

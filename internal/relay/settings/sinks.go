@@ -14,9 +14,11 @@ type SinkConfig struct {
 	// Name names the sink, and the file in Data/sinks that says how far it has
 	// come: a-z, 0-9 and dash. Required.
 	Name string `yaml:"name"`
-	// Type is webhook. Required.
+	// Type is syslog, otlp (an OpenTelemetry collector) or webhook. Required.
 	Type string `yaml:"type"`
-	// URL is the receiver: https://host/path. Required.
+	// URL is the receiver. Of syslog tls://host:6514, tcp://host:514, udp://host:514
+	// or unix:///dev/log; of otlp https://host:4318/v1/logs; of a webhook
+	// https://host/path. Required.
 	URL string `yaml:"url"`
 	// From is where a new sink begins: now (default), or start, with the oldest
 	// record that there is. One that has sent before goes on where it was.
@@ -30,9 +32,12 @@ type SinkConfig struct {
 	// SecretFile holds what a webhook's batches are signed with: whsec_ and 24 to
 	// 64 bytes in base64. Several lines sign several times. Required of a webhook.
 	SecretFile string `yaml:"secret_file"`
-	// HeadersFile holds headers of each request, such as Authorization: a line
+	// HeadersFile holds headers of each HTTP request, such as Authorization: a line
 	// each. It is read again for each. Default none.
 	HeadersFile string `yaml:"headers_file"`
+	// MaxMessage bounds a syslog message: a record that is longer is cut, and says
+	// so. From 2KiB to 64KiB. Default 8KiB, over UDP 2KiB.
+	MaxMessage config.Bytes `yaml:"max_message"`
 	// Cleartext lets the log cross a network unencrypted. Default false: without
 	// TLS only this machine is reached.
 	Cleartext bool `yaml:"cleartext"`
@@ -42,7 +47,7 @@ type SinkConfig struct {
 func (s SinkConfig) Sink() sink.Config {
 	return sink.Config{
 		Name: s.Name, Type: s.Type, URL: s.URL, From: s.From, CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile,
-		SecretFile: s.SecretFile, HeadersFile: s.HeadersFile, Cleartext: s.Cleartext,
+		SecretFile: s.SecretFile, HeadersFile: s.HeadersFile, MaxMessage: int(s.MaxMessage), Cleartext: s.Cleartext,
 	}
 }
 

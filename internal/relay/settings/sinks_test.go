@@ -32,7 +32,7 @@ func TestExamplesOfTheAuditPageAreLoaded(t *testing.T) {
 }
 
 // sinkTypes is how many types of sinks there are.
-const sinkTypes = 1
+const sinkTypes = 3
 
 func TestSinksThatCannotWorkAreNamed(t *testing.T) {
 	const hook = "{name: siem, type: webhook, url: 'https://siem.example.com/in', secret_file: s}"
@@ -47,6 +47,13 @@ func TestSinksThatCannotWorkAreNamed(t *testing.T) {
 		"audit.sinks[0].url: http:// would show":   strings.Replace(hook, "https", "http", 1),
 		"audit.sinks[0].url: holds a user":         strings.Replace(hook, "siem.ex", "me:pa55@siem.ex", 1),
 		`audit.sinks[0].url: "…" is no URL`:        strings.Replace(hook, "siem.ex", "me:pa55@%zzsiem.ex", 1),
+
+		"audit.sinks[0].url: of a syslog receiver": "{name: a, type: syslog, url: 'tls://siem.example.com/x'}",
+		"audit.sinks[0].url: tcp:// would show":    "{name: a, type: syslog, url: 'tcp://siem.example.com'}",
+		"audit.sinks[0].url: a syslog has no http": "{name: a, type: syslog, url: 'https://siem.example.com'}",
+		"audit.sinks[0].max_message":               "{name: a, type: syslog, url: 'tls://siem.example.com', max_message: 1KiB}",
+		"audit.sinks[0].headers_file":              "{name: a, type: syslog, url: 'tls://siem.example.com', headers_file: h}",
+		"audit.sinks[0].secret_file: is for":       "{name: a, type: otlp, url: 'https://otel.example.com', secret_file: h}",
 	} {
 		_, err := loadText(t, goodConfig+"audit: {sinks: ["+sinks+"]}\n")
 		if err == nil || !strings.Contains(err.Error(), field) || strings.Contains(err.Error(), "pa55") {
@@ -54,6 +61,7 @@ func TestSinksThatCannotWorkAreNamed(t *testing.T) {
 		}
 	}
 	for _, good := range []string{
+		"{name: a, type: syslog, url: 'unix:///dev/log', secret_file: ''}, " + hook, "{name: a, type: syslog, url: 'udp://[::1]:514', max_message: 64KiB}, " + hook,
 		hook, strings.Replace(hook, "https://siem.example.com", "http://127.0.0.1:8080", 1), strings.Replace(hook, "https", "http", 1)[:len(hook)-2] + ", cleartext: true}",
 	} {
 		c, err := loadText(t, goodConfig+"audit: {sinks: ["+good+"]}\n")
@@ -61,7 +69,8 @@ func TestSinksThatCannotWorkAreNamed(t *testing.T) {
 			t.Errorf("%s: %v", good, err)
 			continue
 		}
-		if s := c.Audit.AllSinks()[0]; s.From != "now" || !strings.HasPrefix(s.SecretFile, "/") {
+		all := c.Audit.AllSinks()
+		if s := all[len(all)-1]; s.From != "now" || !strings.HasPrefix(s.SecretFile, "/") {
 			t.Errorf("%+v", s)
 		}
 	}

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
+
+	"iap/policy"
 )
 
 // AuditQuestion asks GET /v1/admin/audit, or …/audit/tail, for the events for which
@@ -49,6 +52,27 @@ type AuditPage struct {
 	// Partial: the search took too long or the answer grew too large; it goes on with Next.
 	Partial bool `json:"partial,omitempty"`
 	Unread  int  `json:"unread,omitempty"` // lines that are no records
+	// Since and Until are the times asked for as this page took them: who gave how
+	// long ago asks for the next page with these, or the range moves between the two.
+	Since string `json:"since,omitempty"`
+	Until string `json:"until,omitempty"`
+}
+
+// ParseMoment reads a time of a question, or how long before now it was; zero if
+// the text is empty. An error is an *Error.
+func ParseMoment(name, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at, nil
+	}
+	ago, err := policy.ParseDuration(text)
+	if err != nil {
+		message := fmt.Sprintf("%s: %q is neither a time such as 2026-11-23T12:00:00Z nor how long ago, such as 2h or 7d", name, text)
+		return time.Time{}, &Error{Status: http.StatusBadRequest, Code: "bad_request", Message: message}
+	}
+	return now.Add(-ago), nil
 }
 
 // TailLine is one line of the answer to GET /v1/admin/audit/tail: a record, or how

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,18 @@ type Query struct {
 	Since time.Time // not before this
 	Until time.Time // before this
 	Text  string    // stands somewhere in the record, whatever its case
+}
+
+// Check refuses a query for what no record can have: it would find nothing, which
+// would be read as: it never happened.
+func (q Query) Check() error {
+	switch {
+	case q.Kind != "" && !slices.Contains(Kinds(), q.Kind):
+		return fmt.Errorf("kind: %q is none of %s", q.Kind, strings.Join(Kinds(), ", "))
+	case q.Decision != "" && q.Decision != Allow && q.Decision != Deny:
+		return fmt.Errorf("decision: %q is neither allow nor deny", q.Decision)
+	}
+	return nil
 }
 
 // matcher is a Query made ready for many lines.

@@ -21,10 +21,8 @@ import (
 )
 
 const (
-	usualEvents = 100 // of a search that names no limit
-	usualTail   = 20  // that come before those that follow
-	pageEvents  = 500 // asked for at a time
-	mostEvents  = 100_000
+	usualTail  = 20  // that come before those that follow
+	pageEvents = 500 // asked for at a time
 )
 
 // Audit are the commands that read the audit log.
@@ -49,74 +47,6 @@ func filters(cmd *cobra.Command, q *admin.AuditQuestion) {
 	flags.StringVar(&q.Text, "text", "", "`text` that stands anywhere in the record")
 	complete(cmd, "decision", audit.Allow, audit.Deny)
 	complete(cmd, "kind", audit.Kinds()...)
-}
-
-func (c *Console) auditQuery() *cobra.Command {
-	var q admin.AuditQuestion
-	var oldest bool
-	limit := usualEvents
-	cmd := &cobra.Command{
-		Use: "query", Short: "Search the audit log", Args: c.args(0, 0),
-		Long: `Search the audit log, newest records first. All the flags must hold at once.
-With -o json the records are as they stand in the log.`,
-		Example: c.examples("audit query --principal corp/8a7f3c --since 2h", "audit query --decision deny --limit 20", "audit query --kind admin --since 2026-11-01 -o json"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if limit < 1 || limit > mostEvents {
-				return c.usage("--limit: between 1 and %d", mostEvents)
-			}
-			if oldest {
-				q.Order = "oldest"
-			}
-			return c.host.Follow(cmd.Context(), func(ctx context.Context, client *admin.Client) error {
-				doc, err := search(ctx, client, q, limit)
-				if err != nil {
-					return err
-				}
-				return c.show(cmd.OutOrStdout(), doc, func(w io.Writer) { c.printEvents(w, cmd.ErrOrStderr(), doc) })
-			})
-		},
-	}
-	filters(cmd, &q)
-	cmd.Flags().StringVar(&q.Since, "since", "", "not older than a `time`: 2h, 7d, or RFC 3339")
-	cmd.Flags().StringVar(&q.Until, "until", "", "not younger than a `time`, likewise")
-	complete(cmd, "since", timesAgo()...)
-	complete(cmd, "until", timesAgo()...)
-	cmd.Flags().BoolVar(&oldest, "oldest", false, "oldest first")
-	cmd.Flags().IntVarP(&limit, "limit", "n", usualEvents, "at most so `many`")
-	cmd.Flags().StringVar(&q.Cursor, "cursor", "", "go on behind the answer that named this `cursor`")
-	return cmd
-}
-
-// search asks page by page until there are limit records or no more.
-func search(ctx context.Context, client *admin.Client, q admin.AuditQuestion, limit int) (auditDocument, error) {
-	doc := auditDocument{Schema: Schema, Events: []admin.AuditEvent{}}
-	for {
-		q.Limit = min(limit-len(doc.Events), pageEvents)
-		page, err := client.AuditEvents(ctx, q)
-		if err != nil {
-			return doc, err
-		}
-		doc.Events = append(doc.Events, page.Events...)
-		doc.Unread += page.Unread
-		if q.Cursor, doc.Next = page.Next, page.Next; page.Next == "" || len(doc.Events) >= limit {
-			return doc, nil
-		}
-	}
-}
-
-func (c *Console) printEvents(w, narration io.Writer, doc auditDocument) {
-	if len(doc.Events) == 0 {
-		fmt.Fprintln(narration, "There is no such record.")
-	}
-	for _, e := range doc.Events {
-		c.printLine(w, e)
-	}
-	if doc.Unread > 0 {
-		fmt.Fprintf(narration, "%s of the log could not be read.\n", screen.Count(doc.Unread, "line"))
-	}
-	if doc.Next != "" {
-		fmt.Fprintf(narration, "There may be more: add --cursor %s, or raise --limit.\n", plaintext.Clean(doc.Next))
-	}
 }
 
 func (c *Console) auditTail() *cobra.Command {
@@ -159,11 +89,19 @@ type tail struct {
 // latest shows the last records that there are.
 func (t *tail) latest(ctx context.Context, client *admin.Client) error {
 	q := t.question
-	page, err := search(ctx, client, q, max(q.Limit, 1))
-	if err != nil {
-		return err
+	q.Limit = max(q.Limit, 1)
+	var events []admin.AuditEvent
+	for len(events) < q.Limit {
+		page, err := client.AuditEvents(ctx, q)
+		if err != nil {
+			return err
+		}
+		events = append(events, page.Events...)
+		if q.Cursor = page.Next; q.Cursor == "" {
+			break
+		}
 	}
-	for _, e := range slices.Backward(page.Events[:min(len(page.Events), q.Limit)]) {
+	for _, e := range slices.Backward(events[:min(len(events), t.question.Limit)]) {
 		if err := t.event(e); err != nil {
 			return err
 		}

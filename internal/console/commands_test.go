@@ -27,6 +27,7 @@ type fakeRelay struct {
 	killed   []string
 	tails    []admin.AuditQuestion
 	events   [][]string // of one connection after another
+	search   func(admin.AuditQuestion) (admin.AuditPage, error)
 }
 
 func (f *fakeRelay) Sessions(context.Context, admin.SessionQuestion) (admin.SessionList, error) {
@@ -61,7 +62,10 @@ func (f *fakeRelay) ShowPolicy(context.Context) (admin.PolicyInForce, error) {
 	return admin.PolicyInForce{Revision: "r", By: hostile, Failed: hostile, Warnings: []string{hostile}, Files: []admin.PolicyFile{{Name: "grants.yaml", SHA256: "00", Text: "a: b\n\tc " + hostile}}}, nil
 }
 
-func (f *fakeRelay) AuditEvents(context.Context, admin.AuditQuestion) (admin.AuditPage, error) {
+func (f *fakeRelay) AuditEvents(_ context.Context, q admin.AuditQuestion) (admin.AuditPage, error) {
+	if f.search != nil {
+		return f.search(q)
+	}
 	event, err := json.Marshal(map[string]any{
 		"seq": 7, "time": "2026-11-23T10:00:00Z", "kind": "decision", "decision": "deny", "principal": hostile, "resource": hostile, "model": hostile, "action": hostile,
 		"reason": hostile, "detail": map[string]string{"target": hostile, "reason": hostile},

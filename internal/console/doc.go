@@ -16,7 +16,7 @@
 //   - sessions.go, principals.go, agents.go, resources.go, tokens.go, keys.go, budgets.go,
 //     policy.go, explain.go, status.go: a group of commands each
 //   - usage.go: what was used; usagetable.go: how that is shown
-//   - audit.go: search and follow the audit log
+//   - audit.go: follow the audit log; auditquery.go: search it, a relay's or that of a folder
 //   - proof.go: verify a log offline, make and check proofs
 //   - line.go: a record of it as one line
 package console

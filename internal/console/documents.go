@@ -103,14 +103,6 @@ type statusDocument struct {
 	admin.Status
 }
 
-// auditDocument: audit query. The records are as they stand in the log.
-type auditDocument struct {
-	Schema string             `json:"schema"`
-	Events []admin.AuditEvent `json:"events"`
-	Next   string             `json:"next,omitempty"`   // --cursor for those that come behind
-	Unread int                `json:"unread,omitempty"` // lines that are no records
-}
-
 // tailDocument: one line of audit tail that is no record.
 type tailDocument struct {
 	Schema  string `json:"schema"`

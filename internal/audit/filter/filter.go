@@ -45,7 +45,10 @@ func New(text string) (*Filter, error) {
 	}
 	f := &Filter{fields: fields(), env: map[string]any{}}
 	seen(&audit.Event{}, f.fields, f.env)
-	program, err := expr.Compile(text, expr.Env(f.env), expr.AsBool())
+	err := bounded(text)
+	if err == nil {
+		f.program, err = expr.Compile(text, expr.Env(f.env), expr.AsBool(), expr.MaxNodes(maxNodes))
+	}
 	if err != nil {
 		var known *file.Error
 		if errors.As(err, &known) {
@@ -54,7 +57,6 @@ func New(text string) (*Filter, error) {
 		message, _, _ := strings.Cut(err.Error(), "\n")
 		return nil, &SyntaxError{1, 1, message}
 	}
-	f.program = program
 	return f, nil
 }
 

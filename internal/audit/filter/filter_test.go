@@ -90,13 +90,37 @@ func TestWhatARecordCannotAnswerIsAnError(t *testing.T) {
 	if _, err := f.Match([]byte(`no record`)); err == nil {
 		t.Error("a line that is none was judged")
 	}
-	huge, err := New(`len(map(1..100000000, # * 2)) > 0`)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// Nothing that is accepted runs longer than its length and the record's allow.
+func TestExpressionsThatCouldRunLongAreRefused(t *testing.T) {
+	nested := "true"
+	for range 12 {
+		nested = `all(["a","b","c","d"], ` + nested + `)`
 	}
-	if _, err := huge.Match([]byte(line)); err == nil {
-		t.Error("an expression may take all memory")
+	for _, text := range []string{
+		`len(map(1..100000000, # * 2)) > 0`, `all(1..1000000, {all(1..1000000, true)})`, `status in 1..599`, nested, `repeat(message, 9999) == ""`,
+		`replace(message, "", message) == ""`, `message matches model`, `let x = message + message; x == ""`, `true; true`, `{"a": true}.a`,
+		`any(split(message, ""), # == "a")`, `fromJSON(facts) == 1`, strings.Repeat("true or ", maxNodes) + "true", strings.Repeat("(", MaxLength),
+	} {
+		_, err := New(text)
+		var syntax *SyntaxError
+		if !errors.As(err, &syntax) || syntax.Line != 1 || syntax.Column < 1 {
+			t.Errorf("%.60s: %v", text, err)
+		}
 	}
+}
+
+// Whatever is typed is refused, or answers for a record.
+func FuzzFilter(f *testing.F) {
+	for _, seed := range []string{`status >= 500 and resource == "phi3"`, `detail.target matches "^c"`, `time > date("2026-11-24")`, `message[1:2] ?? nil`, `any([1, 2], # == status)`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if filter, err := New(text); err == nil {
+			_, _ = filter.Match([]byte(line))
+		}
+	})
 }
 
 func BenchmarkMatch(b *testing.B) {

@@ -145,3 +145,6 @@ func head(text []byte) (seq uint64, at time.Time, err error) {
 	e, err := parse(text) // written by something else, perhaps
 	return e.Seq, e.Time, err
 }
+
+// Quote is a name or an id as it stands in a line, with its quotes: cut, and with what does not print escaped.
+func Quote(name string) []byte { return appendText(nil, name, shortText) }

@@ -29,7 +29,7 @@ const (
 func (c *Console) Audit() *cobra.Command {
 	return c.host.Group("audit COMMAND", "Search, follow and verify the audit log", `See who did what, and what was decided. That somebody reads it stands in the
 log too.`,
-		append([]*cobra.Command{c.auditQuery(), c.auditTail()}, c.Proofs()...)...)
+		append([]*cobra.Command{c.auditQuery(), c.auditTail(), c.auditExport()}, c.Proofs()...)...)
 }
 
 // filters are the flags that say which records.

@@ -224,8 +224,8 @@ duration("90m") any(["a", "b"], # == model). A field that a record leaves out is
 
 With -o json one document is written as records are found, each on a line as it
 stands in the log; with --raw those lines alone.`,
-		Example: c.examples("audit query --principal corp/8a7f3c --since 2h", "audit query --filter 'status >= 500 and duration_ms > 2000' -n 0",
-			"audit query --kind admin --since 2026-11-01T00:00:00Z --raw", "audit query --dir ./audit -n 0 --filter 'detail.target == \"corp/x\"'"),
+		Example: c.examples("audit query --principal corp/8a7f3c --since 2h", "audit query --filter 'status >= 500 and seq > 900'",
+			"audit query --kind admin --since 2026-11-01T00:00:00Z --raw", "audit query --dir ./audit --filter 'count > 9'"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 0 {
 				return c.usage("--limit: 0 for all, or how many")

@@ -18,5 +18,6 @@
 //   - usage.go: what was used; usagetable.go: how that is shown
 //   - audit.go: follow the audit log; auditquery.go: search it, a relay's or that of a folder
 //   - proof.go: verify a log offline, make and check proofs
+//   - auditexport.go: everything about one person, as a table or with proofs
 //   - line.go: a record of it as one line
 package console

@@ -120,7 +120,7 @@ func readBounded(path string) ([]byte, error) {
 
 // Proofs are the commands that need no relay: they read an audit log's files.
 func (c *Console) Proofs() []*cobra.Command {
-	return []*cobra.Command{c.auditVerify(), c.auditProve(), c.auditCheckProof()}
+	return []*cobra.Command{c.auditVerify(), c.auditProve(), c.auditCheckProof(), c.auditCheckBundle()}
 }
 
 func (c *Console) auditVerify() *cobra.Command {

@@ -54,16 +54,25 @@ var (
 
 // Prove makes the proof of a record, named by its number or by its request: then of every record of that request.
 func Prove(ctx context.Context, dir, id string) (*Proof, error) {
-	p := &prover{dir: dir, id: id}
-	if seq, err := strconv.ParseUint(id, 10, 64); err == nil {
-		p.seq = seq
+	p := &prover{dir: dir}
+	var seq uint64
+	if n, err := strconv.ParseUint(id, 10, 64); err == nil {
+		seq = n
 	}
 	if err := p.open(); err != nil {
 		return nil, err
 	}
 	proof := &Proof{Schema: ProofSchema, Origin: p.head.Origin, Checkpoint: string(p.note)}
 	proof.Keys, _, _ = audit.ReadKeys(dir) // who checks may know the key anyway
-	if err := p.find(ctx, proof); err != nil {
+	err := p.find(ctx, seq, func(line []byte) bool { return meant(line, id, seq) }, func(line []byte, index int64) error {
+		if len(proof.Records) >= maxProven {
+			return fmt.Errorf("more than %d records of %q: name one by its number", maxProven, id)
+		}
+		r, err := p.prove(line, index)
+		proof.Records = append(proof.Records, r)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	if len(proof.Records) == 0 {
@@ -74,13 +83,12 @@ func Prove(ctx context.Context, dir, id string) (*Proof, error) {
 
 // prover finds records and their hashes in a folder.
 type prover struct {
-	dir, id string
-	seq     uint64 // 0: id is a request
-	store   *tree.Store
-	parts   []audit.Segment
-	first   []int64 // lines before each of them
-	note    []byte  // the last checkpoint
-	head    checkpoint.Checkpoint
+	dir   string
+	store *tree.Store
+	parts []audit.Segment
+	first []int64 // lines before each of them
+	note  []byte  // the last checkpoint
+	head  checkpoint.Checkpoint
 }
 
 func (p *prover) open() error {
@@ -136,20 +144,21 @@ func (p *prover) lastNote(path string) error {
 	return err
 }
 
-// find reads the segments that may hold the record.
-func (p *prover) find(ctx context.Context, proof *Proof) error {
+// find hands over the lines that are meant, with how many stand before them: of all segments, or of the one that holds
+// number seq.
+func (p *prover) find(ctx context.Context, seq uint64, meant func(line []byte) bool, each func(line []byte, index int64) error) error {
 	for i, s := range p.parts {
-		if p.seq > 0 && (s.First > p.seq || i+1 < len(p.parts) && p.parts[i+1].First <= p.seq) {
+		if seq > 0 && (s.First > seq || i+1 < len(p.parts) && p.parts[i+1].First <= seq) {
 			continue
 		}
-		if err := p.findIn(ctx, s, p.first[i], proof); err != nil {
+		if err := p.findIn(ctx, s, p.first[i], meant, each); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *prover) findIn(ctx context.Context, s audit.Segment, index int64, proof *Proof) error {
+func (p *prover) findIn(ctx context.Context, s audit.Segment, index int64, meant func([]byte) bool, each func([]byte, int64) error) error {
 	f, err := os.Open(filepath.Join(p.dir, s.Name))
 	if err != nil {
 		return err
@@ -171,37 +180,31 @@ func (p *prover) findIn(ctx context.Context, s audit.Segment, index int64, proof
 		if err != nil {
 			return err
 		}
-		if !p.meant(text) {
+		if !meant(text) {
 			continue
 		}
-		if err := p.add(bytes.TrimSuffix(text, []byte("\n")), at, proof); err != nil {
+		if err := each(bytes.TrimSuffix(text, []byte("\n")), at); err != nil {
 			return err
 		}
 	}
 }
 
-// meant says whether a line is the record that was asked for.
-func (p *prover) meant(text []byte) bool {
-	if p.seq == 0 && !bytes.Contains(text, []byte(p.id)) {
+// meant says whether a line is the record of that number, or one of that request.
+func meant(text []byte, id string, seq uint64) bool {
+	if seq == 0 && !bytes.Contains(text, []byte(id)) {
 		return false
 	}
 	e, err := audit.Parse(text)
-	return err == nil && (p.seq > 0 && e.Seq == p.seq || p.seq == 0 && e.Request == p.id)
+	return err == nil && (seq > 0 && e.Seq == seq || seq == 0 && e.Request == id)
 }
 
-func (p *prover) add(line []byte, index int64, proof *Proof) error {
+// prove leads from a line to the checkpoint.
+func (p *prover) prove(line []byte, index int64) (ProvenRecord, error) {
 	if index >= p.head.Size {
-		return fmt.Errorf("line %d: %w", index+1, ErrNotSigned)
-	}
-	if len(proof.Records) >= maxProven {
-		return fmt.Errorf("more than %d records of %q: name one by its number", maxProven, p.id)
+		return ProvenRecord{}, fmt.Errorf("line %d: %w", index+1, ErrNotSigned)
 	}
 	hashes, err := p.store.ProveLine(p.head.Size, index)
-	if err != nil {
-		return err
-	}
-	proof.Records = append(proof.Records, ProvenRecord{Index: index, Line: string(line), Hashes: hashes})
-	return nil
+	return ProvenRecord{Index: index, Line: string(line), Hashes: hashes}, err
 }
 
 // ReadProof reads a proof file.
@@ -226,33 +229,50 @@ func ReadProof(data []byte) (*Proof, error) {
 
 // Check verifies the proof by keys that somebody trusts.
 func (p *Proof) Check(anchors []checkpoint.Anchor) (checkpoint.Signed, error) {
-	for _, l := range p.Keys.Chain {
-		if err := l.Verify(); err != nil {
-			return checkpoint.Signed{}, fmt.Errorf("the proof's statement of keys %d: %w", l.Number, err)
-		}
-	}
-	if len(p.Keys.Chain) > checkpoint.MaxLinks {
-		return checkpoint.Signed{}, errors.New("the proof has too many statements of keys")
-	}
-	ring, err := checkpoint.Follow(anchors, p.Keys)
+	signed, err := trusted(p.Keys, p.Origin, p.Checkpoint, anchors)
 	if err != nil {
-		return checkpoint.Signed{}, err
-	}
-	signed, err := checkpoint.Open([]byte(p.Checkpoint), ring)
-	if err != nil {
-		return signed, fmt.Errorf("the proof's checkpoint: %w", err)
-	}
-	if signed.Origin != p.Origin {
-		return signed, fmt.Errorf("the proof's checkpoint is of another log, %s", signed.Origin)
+		return signed, err
 	}
 	return signed, p.check(signed.Checkpoint)
 }
 
+// trusted opens a proof's checkpoint by keys that somebody trusts, and those that follow from them.
+func trusted(keys checkpoint.KeyFile, origin, text string, anchors []checkpoint.Anchor) (checkpoint.Signed, error) {
+	if len(keys.Chain) > checkpoint.MaxLinks {
+		return checkpoint.Signed{}, errors.New("the proof has too many statements of keys")
+	}
+	for _, l := range keys.Chain {
+		if err := l.Verify(); err != nil {
+			return checkpoint.Signed{}, fmt.Errorf("the proof's statement of keys %d: %w", l.Number, err)
+		}
+	}
+	ring, err := checkpoint.Follow(anchors, keys)
+	if err != nil {
+		return checkpoint.Signed{}, err
+	}
+	signed, err := checkpoint.Open([]byte(text), ring)
+	if err != nil {
+		return signed, fmt.Errorf("the proof's checkpoint: %w", err)
+	}
+	if signed.Origin != origin {
+		return signed, fmt.Errorf("the proof's checkpoint is of another log, %s", signed.Origin)
+	}
+	return signed, nil
+}
+
 func (p *Proof) check(c checkpoint.Checkpoint) error {
 	for _, r := range p.Records {
-		if r.Index < 0 || r.Index >= c.Size || len(r.Hashes) > checkpoint.MaxProof || tlog.CheckRecord(r.Hashes, c.Size, c.Root, r.Index, tree.Leaf([]byte(r.Line))) != nil {
-			return fmt.Errorf("line %d is not proven: its hashes do not lead to the checkpoint's root", r.Index+1)
+		if err := r.check(c); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// check says whether the record's hashes lead to the checkpoint's root.
+func (r ProvenRecord) check(c checkpoint.Checkpoint) error {
+	if r.Index < 0 || r.Index >= c.Size || len(r.Hashes) > checkpoint.MaxProof || tlog.CheckRecord(r.Hashes, c.Size, c.Root, r.Index, tree.Leaf([]byte(r.Line))) != nil {
+		return fmt.Errorf("line %d is not proven: its hashes do not lead to the checkpoint's root", r.Index+1)
 	}
 	return nil
 }

@@ -158,13 +158,13 @@ func csvColumns(e *audit.Event) ([]string, []string) {
 		}
 	}
 	return []string{
-			"seq", "time", "kind", "request", "session", "principal", "agent", "resource", "action", "model", "grant", "via", "source", "method", "path",
-			"decision", "reason", "message", "status", "bytes_in", "bytes_out", "tokens_in", "tokens_out", "duration_ms", "ended", "facts", "detail",
-		}, []string{
-			strconv.FormatUint(e.Seq, 10), e.Time.UTC().Format(time.RFC3339Nano), e.Kind, e.Request, e.Session, e.Principal, e.Agent, e.Resource, e.Action,
-			e.Model, e.Grant, e.Via, e.Source, e.Method, e.Path, e.Decision, e.Reason, e.Message, number(int64(e.Status)), number(e.BytesIn),
-			number(e.BytesOut), number(e.TokensIn), number(e.TokensOut), number(e.DurationMs), e.Ended, e.Facts, detail,
-		}
+		"seq", "time", "kind", "request", "session", "principal", "agent", "resource", "action", "model", "grant", "via", "source", "method", "path",
+		"decision", "reason", "message", "status", "bytes_in", "bytes_out", "tokens_in", "tokens_out", "duration_ms", "ended", "facts", "detail",
+	}, []string{
+		strconv.FormatUint(e.Seq, 10), e.Time.UTC().Format(time.RFC3339Nano), e.Kind, e.Request, e.Session, e.Principal, e.Agent, e.Resource, e.Action,
+		e.Model, e.Grant, e.Via, e.Source, e.Method, e.Path, e.Decision, e.Reason, e.Message, number(int64(e.Status)), number(e.BytesIn),
+		number(e.BytesOut), number(e.TokensIn), number(e.TokensOut), number(e.DurationMs), e.Ended, e.Facts, detail,
+	}
 }
 
 // csv writes a table as RFC 4180 has it.

@@ -37,8 +37,12 @@ func TestRecordsOfAPersonAreExportedAndChecked(t *testing.T) {
 	_, err = typed(t, nil, nil, "audit", "check-bundle", changed, "--key", relaykey.ID(key))
 	wantCode(t, err, "bundle_fails")
 	for _, args := range [][]string{
-		{"export"}, {"export", "--principal", "x", "-o", "xml"}, {"export", "--principal", "x", "-o", "bundle"}, {"export", "--principal", "x", "--since", "soon"},
-		{"export", "--principal", "x", "--dir", dir, "--out", out}, {"check-bundle", out},
+		{"export"},
+		{"export", "--principal", "x", "-o", "xml"},
+		{"export", "--principal", "x", "-o", "bundle"},
+		{"export", "--principal", "x", "--since", "soon"},
+		{"export", "--principal", "x", "--dir", dir, "--out", out},
+		{"check-bundle", out},
 	} {
 		if text, err := typed(t, nil, nil, append([]string{"audit"}, args...)...); err == nil {
 			t.Errorf("%v: %s", args, text)

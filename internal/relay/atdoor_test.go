@@ -14,14 +14,22 @@ import (
 	"iap/tunnel"
 )
 
-// doorChats has a chat run at the front door with each credential, and returns how each ends.
+// doorChats has a chat run at the front door with each credential, and returns how each ends. All answers have begun by then: one
+// that is cut before its head has left is a plain refusal.
 func (s *system) doorChats(credentials ...string) []<-chan string {
+	s.t.Helper()
 	var ends []<-chan string
 	body := chatBody("phi3", true)
 	for _, one := range credentials {
+		r, closing, err := s.beginAtDoor(fmt.Sprintf("POST /r/phi3/v1/chat/completions HTTP/1.1\r\nHost: %s\r\n%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", s.name, one, len(body), body))
+		must(s.t, err)
+		if r.StatusCode != http.StatusOK {
+			s.t.Fatalf("the chat was answered %s", r.Status)
+		}
 		end := make(chan string, 1)
 		go func() {
-			_, text, err := s.door(fmt.Sprintf("POST /r/phi3/v1/chat/completions HTTP/1.1\r\nHost: %s\r\n%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", s.name, one, len(body), body))
+			defer closing()
+			text, err := io.ReadAll(r.Body)
 			end <- fmt.Sprintf("%s, %v", text, err)
 		}()
 		ends = append(ends, end)

@@ -18,20 +18,30 @@ import (
 // door speaks raw HTTP to the relay's public port: what a URL type would mend stays as it is.
 func (s *system) door(request string) (*http.Response, string, error) {
 	s.t.Helper()
+	r, closing, err := s.beginAtDoor(request)
+	if err != nil {
+		return nil, "", err
+	}
+	defer closing()
+	body, err := io.ReadAll(r.Body)
+	return r, string(body), err
+}
+
+// beginAtDoor reads the head of the answer alone.
+func (s *system) beginAtDoor(request string) (r *http.Response, closing func(), err error) {
+	s.t.Helper()
 	conn, err := tls.Dial("tcp", s.name, s.tls())
 	must(s.t, err)
-	defer conn.Close()
 	must(s.t, conn.SetDeadline(time.Now().Add(patience)))
 	_, err = io.WriteString(conn, request)
 	must(s.t, err)
 	method, _, _ := strings.Cut(request, " ")
-	r, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	r, err = http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
-		return nil, "", err
+		conn.Close()
+		return nil, nil, err
 	}
-	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	return r, string(body), err
+	return r, func() { conn.Close() }, nil
 }
 
 // ask is a GET of the raw target with further header lines.

@@ -42,6 +42,7 @@ type Decision struct {
 	Limits   []Limits  `json:"limits,omitempty"` // all hold at once
 	Keys     KeyRule   `json:"keys,omitzero"`
 	Priority int       `json:"priority,omitempty"`
+	Record   bool      `json:"record,omitempty"`  // the request and its answer are recorded, or do not pass
 	StepUp   *StepUp   `json:"step_up,omitempty"` // of a denial that a fresh login could cure
 	Until    time.Time `json:"until,omitzero"`    // ask again from this moment; zero: time alone does not change it
 	Revision string    `json:"revision,omitempty"`

@@ -22,6 +22,7 @@
 //	      - {tokens: 5000000/30d, per: group, mode: warn, contact: "#ml-platform"}
 //	    keys: {max_ttl: 90d}       # optional: programs may use it with a key
 //	    priority: 10               # 0 to 1000
+//	    record: true               # prompts and answers are recorded for an auditor; not with connect
 //	    egress: true               # includes models that send prompts to another host
 //	admins:
 //	  - "user:corp/8a7f3c"         # every verb of the administration

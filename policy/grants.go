@@ -24,6 +24,7 @@ type Grant struct {
 	Keys      KeyRule
 	Priority  int
 	Egress    bool // models that send prompts to another host are included
+	Record    bool // what is asked and answered under it is recorded for an auditor
 }
 
 // Requirement of a second factor.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 func keysOfFile() []string { return []string{"version", "grants", "admins"} }
 
 func keysOfGrant() []string {
-	return []string{"name", "to", "resources", "models", "actions", "media", "require", "limits", "keys", "priority", "egress"}
+	return []string{"name", "to", "resources", "models", "actions", "media", "require", "limits", "keys", "priority", "egress", "record"}
 }
 func keysOfRequire() []string { return []string{"mfa", "acr", "max_auth_age", "binding", "claims"} }
 func keysOfKeys() []string    { return []string{"max_ttl"} }
@@ -132,6 +133,12 @@ func (p *grantsParser) conditions(g *Grant, values map[string]ast.Node, what str
 	}
 	if v := values["egress"]; v != nil {
 		g.Egress = p.boolean(v, what+": egress")
+	}
+	if v := values["record"]; v != nil {
+		g.Record = p.boolean(v, what+": record")
+		if g.Record && slices.Contains(g.Actions, ActionConnect) {
+			p.fail(v, "%s: record: what passes under connect is not read, so it cannot be recorded; give connect in a grant of its own", what)
+		}
 	}
 }
 

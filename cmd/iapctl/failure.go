@@ -56,7 +56,7 @@ var exitCodes = map[string]int{
 	"relay_unreachable": exitUnreachable, "relay_unknown_name": exitUnreachable, "relay_certificate": exitUnreachable, "tls_intercepted": exitUnreachable,
 	"proxy_failed": exitUnreachable, "proxy_auth_required": exitUnreachable, "proxy_refused": exitUnreachable,
 	"not_a_relay": exitUnreachable, "relay_shutdown": exitUnreachable, "connection_lost": exitUnreachable,
-	"timeout": exitUnreachable, "state_unavailable": exitUnreachable, "audit_unavailable": exitUnreachable,
+	"timeout": exitUnreachable, "state_unavailable": exitUnreachable, "audit_unavailable": exitUnreachable, "recording_unavailable": exitUnreachable,
 	"limits_unavailable": exitUnreachable,
 
 	"limit_reached": exitLimit, "too_many_streams": exitLimit, "overloaded": exitLimit, "budget_exceeded": exitLimit,

@@ -104,6 +104,9 @@ func offers(r admin.Resource) string {
 		for _, l := range u.Limits {
 			line += "\n  at most " + clean(l.Text)
 		}
+		if u.Record {
+			line += "\n  recorded: an auditor can read what you ask and what is answered"
+		}
 		lines = append(lines, line)
 	}
 	if len(lines) == 0 { // a relay that does not tell them apart

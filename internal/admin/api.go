@@ -109,6 +109,7 @@ type Use struct {
 	Actions []string `json:"actions"`
 	Limits  []Limits `json:"limits,omitempty"`      // all hold at once
 	KeyTTL  int64    `json:"key_seconds,omitempty"` // how long a key for these may live; 0: none may
+	Record  bool     `json:"recorded,omitempty"`    // requests and answers are recorded for an auditor
 }
 
 // ResourceList answers GET /v1/resources.
@@ -170,6 +171,7 @@ type Answer struct {
 	Revision        string      `json:"revision"`
 	Priority        int         `json:"priority,omitempty"`
 	Until           *time.Time  `json:"until,omitempty"`
+	Record          bool        `json:"recorded,omitempty"`          // the request and its answer are recorded for an auditor
 	Limits          []Limits    `json:"limits,omitempty"`            // all hold at once
 	MaxOutputTokens int         `json:"max_output_tokens,omitempty"` // the least of those that are enforced
 	StepUp          *StepUp     `json:"step_up,omitempty"`           // of a denial that a fresh login would change

@@ -170,7 +170,7 @@ func (c *Console) printAnswer(w io.Writer, q admin.Question, answer admin.Answer
 		[2]string{"Who", plaintext.Clean(answer.Principal)}, [2]string{"Resource", plaintext.Clean(q.Resource)}, [2]string{"Action", cmp.Or(plaintext.Clean(q.Action), "any")}, [2]string{"Model", meant(q.Model, answer.MeantModel)},
 		[2]string{"Decision", verdict}, [2]string{"Reason", plaintext.Clean(answer.Reason)}, [2]string{"Because", plaintext.Clean(answer.Message)},
 		[2]string{"Closest", plaintext.Clean(answer.Shortfall)},
-		[2]string{"Grant", plaintext.Clean(answer.Grant)}, [2]string{"Limits", limitsText(answer)}, [2]string{"Until", until},
+		[2]string{"Grant", plaintext.Clean(answer.Grant)}, [2]string{"Limits", limitsText(answer)}, [2]string{"Recorded", recordedText(answer)}, [2]string{"Until", until},
 		[2]string{"Revision", plaintext.Clean(answer.Revision)}, [2]string{"Considered", strings.Join(steps, "\n")},
 	)
 }
@@ -181,6 +181,13 @@ func meant(written, model string) string {
 		return plaintext.Clean(written)
 	}
 	return plaintext.Clean(written) + ", which is " + plaintext.Clean(model)
+}
+
+func recordedText(answer admin.Answer) string {
+	if !answer.Record {
+		return ""
+	}
+	return "the request and its answer, for an auditor"
 }
 
 func limitsText(answer admin.Answer) string {

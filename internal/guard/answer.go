@@ -37,6 +37,9 @@ func (x *exchange) forward() {
 	defer x.settle("internal") // only if a panic passes here
 	defer x.endUpload()
 	x.cancel = cancel
+	if x.keeping != nil {
+		x.w = &keptWriter{ResponseWriter: x.w, keeping: x.keeping, cancel: cancel}
+	}
 	leave := x.guard.live.enter(ctx, x)
 	defer leave()
 	if x.asked != x.guard.live.asking.Load() { // the rights changed since the decision, which a recheck could not see
@@ -60,11 +63,16 @@ func (x *exchange) forward() {
 	end, begun := x.answer(ctx, response, body)
 	release()
 	x.limitDrain()
+	ended := completed
+	if x.failed {
+		ended = response.failure()
+	}
+	if end == nil {
+		end, begun = x.endKeeping(ended), true
+	}
 	switch {
-	case end == nil && x.failed:
-		x.settle(response.failure())
 	case end == nil:
-		x.settle(completed)
+		x.settle(ended)
 	case begun:
 		x.cut(end)
 	default:

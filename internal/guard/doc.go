@@ -13,6 +13,7 @@
 //  5. Decide, for every model named, the action and whatever else the body asks for;
 //  6. Reserve what it may cost, under the grant of the first decision;
 //  7. rewrite: the body says what decision and reservation allow, and who asks;
+//     and Keep it, if the decision demands a recording: what cannot be recorded does not pass;
 //  8. Record the decision: no byte goes upstream before it returned nil;
 //  9. Forward, with headers by allow-list and the identity the relay vouches for, to the agent whose ids it names;
 //  10. stream the answer as it comes, counting (internal/modelapi/meter), or filter it if it is a list of models;
@@ -30,6 +31,7 @@
 //	header.go        what passes beside the body
 //	answer.go, stream.go, gone.go   the answer: its kind, its bytes, one that names what is there instead
 //	reader.go, usage.go   how long a reader may take, and what it is charged
+//	keep.go          what is written down for an auditor
 //	upgrade.go       WebSockets
 //	live.go          answers that run
 //	refuse.go, event.go   what a refusal says, what is recorded

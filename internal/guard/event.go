@@ -48,6 +48,7 @@ type Event struct {
 	Agent    string
 	Tried    []string // agent and code of each that was asked before Agent, and sent nothing
 
+	Recorded  string   // of what was written down: the request's mark in a decision, the answer's in an outcome
 	Alias     string   // the name the caller wrote for Model
 	Refused   string   // the action that was denied, where it is one of Also
 	Also      []string // further actions it was allowed

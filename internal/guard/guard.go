@@ -87,6 +87,7 @@ type Decision struct {
 	TokenLimited    bool      // the grant counts tokens and refuses what is too much
 	Until           time.Time // when the question must be asked again; zero: never
 	StepUp          *StepUp   // of a denial that a fresh login could cure; else nil
+	Record          bool      // the request and its answer are kept for an auditor, or do not pass
 	Lost            bool      // of a denial: the caller itself lost its right, and Reason is what ends its answers
 	Value           any       // the mounting side's own; Reserve gets it back
 }
@@ -203,6 +204,9 @@ type Guard struct {
 	Forward func(context.Context, *Request) (*Response, error)
 	Record  func(context.Context, Event) error
 	NewID   func() string
+	// Keep writes a request down whose decision demands it, and says what its record should hold of that, before the
+	// request goes on. Nil: nothing can be written down, and what must be is refused.
+	Keep func(*Request) (keeping Keeping, mark string, err error)
 	// Own notes whose an id is before the caller sees it; ErrNotOwner if it is somebody else's. Owned returns the agent
 	// of an id that is the caller's, or ErrNotOwner. Nil: no id is handed out, none is known.
 	Own   func(context.Context, Owner, modelapi.ID) error

@@ -27,7 +27,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.usage = unknownUsage()
 	defer x.release()
 	x.setOwnHeaders()
-	for _, step := range []func() *refusal{x.admit, x.read, x.checkIDs, x.decide, x.reserve, x.rewrite, x.record} {
+	for _, step := range []func() *refusal{x.admit, x.read, x.checkIDs, x.decide, x.reserve, x.rewrite, x.keep, x.record} {
 		if no := step(); no != nil {
 			x.refuse(no)
 			return
@@ -67,8 +67,10 @@ type exchange struct {
 	also          []Decision // of the other grants that the request rests on
 	ask           Ask
 	reservation   Reservation
-	recorded      bool // the allow decision is in the log: an outcome is due
-	answered      bool // nothing is left to do
+	keeping       Keeping // the answer is written down as it is sent; nil if not, or no more
+	mark          string  // of what was kept, for the record
+	recorded      bool    // the allow decision is in the log: an outcome is due
+	answered      bool    // nothing is left to do
 
 	hijacked  bool                    // the connection is a WebSocket's, and closed
 	cancel    context.CancelCauseFunc // ends the answer; set before the exchange is live
@@ -241,6 +243,7 @@ func (x *exchange) answerOnce(ctx context.Context) (all Decision, also []Decisio
 			all.Until = d.Until
 		}
 		all.TokenLimited = all.TokenLimited || d.TokenLimited
+		all.Record = all.Record || d.Record
 	}
 	return all, also, nil, false
 }
@@ -277,7 +280,7 @@ func atLeastOne(models []string) []string {
 // record writes the decision down. Whatever cannot be recorded is not done.
 func (x *exchange) record() *refusal {
 	e := x.event(EventDecision)
-	e.Decision, e.Reason, e.Message = "allow", x.decision.Reason, x.decision.Message
+	e.Decision, e.Reason, e.Message, e.Recorded = "allow", x.decision.Reason, x.decision.Message, x.mark
 	err := x.guard.Record(x.r.Context(), e)
 	if err == nil {
 		x.recorded = true
@@ -287,6 +290,7 @@ func (x *exchange) record() *refusal {
 		x.reservation.Release()
 		x.reservation = nil
 	}
+	x.discard()
 	x.guard.logger().Error("record decision", "request", x.id, "resource", x.resource.Name, "error", err)
 	return &refusal{
 		status: 503, code: "audit_unavailable", message: "the request cannot be recorded, so it was not sent on",
@@ -300,7 +304,11 @@ func (x *exchange) settle(ended string) {
 		return
 	}
 	x.recorded = false
+	if end := x.endKeeping(ended); end != nil {
+		ended = end.code
+	}
 	e := x.event(EventOutcome)
+	e.Recorded = x.mark
 	e.Decision, e.Status, e.BytesOut, e.TTFT, e.Agent, e.Tried = "allow", x.status, x.sent, x.ttft, x.agent, x.tried
 	e.Duration, e.Ended = x.guard.now().Sub(x.start), ended
 	x.estimate()
@@ -322,5 +330,6 @@ func (x *exchange) release() {
 		x.reservation.Release()
 		x.reservation = nil
 	}
+	x.discard()
 	x.free()
 }

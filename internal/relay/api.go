@@ -119,7 +119,7 @@ func addUse(all []admin.Use, action string, d policy.Decision) []admin.Use {
 	i := slices.IndexFunc(all, func(u admin.Use) bool { return u.Grant == d.Grant })
 	if i < 0 {
 		i = len(all)
-		all = append(all, admin.Use{Grant: d.Grant, Limits: apiLimits(d.Limits), KeyTTL: int64(d.Keys.MaxTTL / time.Second)})
+		all = append(all, admin.Use{Grant: d.Grant, Limits: apiLimits(d.Limits), KeyTTL: int64(d.Keys.MaxTTL / time.Second), Record: d.Record})
 	}
 	all[i].Actions = append(all[i].Actions, action)
 	return all

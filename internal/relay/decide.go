@@ -25,7 +25,11 @@ func (r *Relay) ask(ctx context.Context, id *identity, in policy.Input) policy.D
 		defer leave()
 	}
 	in.Principal, in.Now = id.policy, r.now()
-	return r.policy.Decide(ctx, in)
+	d := r.policy.Decide(ctx, in)
+	if d.Allow && d.Record && in.Action == policy.ActionConnect { // a module's word: a grants file cannot say so
+		d = policy.Decision{Reason: "recording_unavailable", Message: "the policy demands a recording, and what passes under connect is not read", Grant: d.Grant, Revision: d.Revision}
+	}
+	return d
 }
 
 // recheckKey marks the context of questions about what is running.
@@ -56,7 +60,8 @@ func (r *Relay) decide(ctx context.Context, q guard.Question) guard.Decision {
 	answer := guard.Decision{
 		Allow: d.Allow, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Revision: d.Revision,
 		Priority: d.Priority, MaxOutputTokens: d.MaxOutputTokens(), TokenLimited: tokenLimited(d), Until: d.Until, Value: d,
-		Lost: !d.Allow && isLost(d.Reason),
+		Record: d.Record,
+		Lost:   !d.Allow && isLost(d.Reason),
 	}
 	if d.StepUp != nil {
 		answer.StepUp = r.guardStepUp(who.identity(), d.StepUp)

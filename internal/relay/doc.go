@@ -37,6 +37,7 @@
 //	limits.go        what a grant's limits leave, and who is told; budgets.go: showing and resetting what is used
 //	ids.go           whose the ids are that model servers hand out
 //	record.go        what the guard and the streams tell the audit log; subjects.go: what the policy knew of whom
+//	recording.go     prompts and answers, for an auditor to read
 //	witness.go       the log is signed, and agents keep what was signed; sinks.go: others get a copy
 //	usage.go         what they tell the book of usage; usageapi.go: questions about it
 //	live.go          asking the policy again about what runs

@@ -75,7 +75,7 @@ func (r *Relay) explain(ctx context.Context, id *identity, q admin.Question, isA
 	d := x.Decision
 	answer := admin.Answer{
 		Principal: id.policy.ID(),
-		Allow:     d.Allow && known, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Group: d.Group, Revision: d.Revision, Priority: d.Priority,
+		Allow:     d.Allow && known, Reason: d.Reason, Message: d.Message, Grant: d.Grant, Group: d.Group, Revision: d.Revision, Priority: d.Priority, Record: d.Record,
 		Limits: apiLimits(d.Limits), MaxOutputTokens: d.MaxOutputTokens(), StepUp: r.stepUpOf(id, d.StepUp),
 	}
 	if in.Model != q.Model {

@@ -66,6 +66,7 @@ func details(e guard.Event) map[string]string {
 	if e.Egress {
 		add("egress", "true")
 	}
+	add("recorded", e.Recorded)
 	add("alias", e.Alias)
 	add("also", strings.Join(e.Also, " "))
 	add("refused", e.Refused)

@@ -17,6 +17,7 @@ import (
 
 	"iap/auth"
 	"iap/internal/audit"
+	"iap/internal/audit/recording"
 	"iap/internal/audit/sink"
 	"iap/internal/cluster"
 	"iap/internal/guard"
@@ -42,7 +43,8 @@ type Relay struct {
 	cluster      *cluster.Cluster // the relays that share the state
 	instance     string           // which of them this one is
 	audit        *audit.Log
-	sinks        *sink.Sinks // of the audit log
+	recordings   *recording.Keeper // nil: nothing can be recorded
+	sinks        *sink.Sinks       // of the audit log
 	policy       *rego.Engine
 	verifier     *auth.Verifier
 	guard        *guard.Guard
@@ -152,6 +154,9 @@ func (r *Relay) openData(ctx context.Context) error {
 	}
 	r.subjects = &subjects{log: r.audit, now: r.now}
 	r.closers = append(r.closers, r.audit.Close)
+	if err := r.openRecording(); err != nil {
+		return err
+	}
 	if err := r.startSinks(); err != nil {
 		return err
 	}
@@ -232,6 +237,9 @@ func (r *Relay) openGuard(ctx context.Context) error {
 		Logger:  r.log, Now: r.now,
 		NewID: func() string { return newID("rq") },
 	}
+	if r.recordings != nil {
+		r.guard.Keep = r.keep // recording.go: what an auditor may read
+	}
 	return nil
 }
 
@@ -275,6 +283,9 @@ func (r *Relay) Run(ctx context.Context, force <-chan struct{}) error {
 	serve("serve admin socket", r.admin.serve)
 	r.follow()
 	serve("watch state", func() error { r.watchState(); return nil })
+	if r.recordings != nil {
+		serve("expire recordings", func() error { r.recordings.Run(r.ctx); return nil })
+	}
 	serve("tell the state", func() error { r.payOwed(); return nil })
 	serve("watch relay key", func() error { r.watchKeys(); return nil })
 	serve("watch clock", func() error { r.watchClock(); return nil })

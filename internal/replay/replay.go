@@ -171,7 +171,7 @@ func (r *replay) decision(ctx context.Context, e audit.Event) {
 // reason, but says no with 403, or 401 where a login would do.
 func elsewhere(e audit.Event) bool {
 	switch e.Reason {
-	case "unknown_resource", "rate_limited", "concurrency_exceeded", "budget_exceeded", "limits_unavailable", "websocket_limited", "output_unbounded",
+	case "unknown_resource", "rate_limited", "concurrency_exceeded", "budget_exceeded", "limits_unavailable", "websocket_limited", "recording_unavailable", "output_unbounded",
 		"key_scope", "key_lifetime", "revoked", "preflight_refused", "host_refused", "fetch_site_refused", "referer_refused", "origin_refused":
 		return true
 	}

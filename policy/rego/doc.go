@@ -61,6 +61,7 @@
 //	step_up    of a denial: {"mfa": true, "acr": "gold silver", "max_age": nanoseconds, "binding": "nonce"},
 //	           the login that would cure it, or null
 //	priority   0 to 1000
+//	record     whether request and answer are recorded for an auditor, or do not pass
 //	until      nanoseconds like time.now_ns(), or null: ask again from then on
 //
 // # Narrowing the built-in policy

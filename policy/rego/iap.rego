@@ -13,6 +13,7 @@ decision := {
 	"limits": grant.limits,
 	"keys": keys(grant),
 	"priority": grant.priority,
+	"record": object.get(grant, "record", false),
 	"until": until(grant),
 } if {
 	grant := grants.list[winner]

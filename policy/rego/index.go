@@ -110,6 +110,9 @@ func grantData(g policy.Grant) map[string]any {
 	if g.Egress {
 		data["egress"] = true
 	}
+	if g.Record {
+		data["record"] = true
+	}
 	if !g.Require.IsZero() {
 		data["require"] = requireData(g.Require)
 	}

@@ -82,11 +82,7 @@ func readField(d *policy.Decision, key, v ast.Value) (err error) {
 	name, _ := key.(ast.String)
 	switch name {
 	case "allow":
-		allow, isBool := v.(ast.Boolean)
-		if !isBool {
-			return fmt.Errorf("allow is %s, not a boolean", typeName(v))
-		}
-		d.Allow = bool(allow)
+		d.Allow, err = readBoolean("allow", v)
 	case "reason":
 		d.Reason, err = readReason(v)
 	case "message":
@@ -103,12 +99,22 @@ func readField(d *policy.Decision, key, v ast.Value) (err error) {
 		d.StepUp, err = readStepUp(v)
 	case "priority":
 		d.Priority, err = readInteger("priority", v, maxPriority)
+	case "record":
+		d.Record, err = readBoolean("record", v)
 	case "until":
 		d.Until, err = readUntil(v)
 	default:
 		return fmt.Errorf("the decision has an unknown key %v", key)
 	}
 	return err
+}
+
+func readBoolean(what string, v ast.Value) (bool, error) {
+	b, isBool := v.(ast.Boolean)
+	if !isBool {
+		return false, fmt.Errorf("%s is %s, not a boolean", what, typeName(v))
+	}
+	return bool(b), nil
 }
 
 func readText(what string, v ast.Value, limit int) (string, error) {

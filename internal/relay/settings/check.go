@@ -43,6 +43,9 @@ func Check(ctx context.Context, file string) []Result {
 	if len(cfg.Issuers) > 1 {
 		results = append(results, checkIssuers(cfg))
 	}
+	if cfg.Audit.Recording.Enabled() {
+		results = append(results, checkRecording(cfg.Audit.Recording))
+	}
 	for _, one := range cfg.Audit.AllSinks() {
 		results = append(results, checkSink(ctx, one))
 	}
@@ -114,6 +117,7 @@ func checkPolicy(ctx context.Context, cfg *Config) Result {
 		return r
 	}
 	r.Detail += fmt.Sprintf(", %s, revision %s", screen.Count(len(engine.Grants().List), "grant"), engine.Revision())
+	r.Problem = cfg.unrecordable(engine.Grants().List)
 	for _, w := range engine.Grants().Warnings(cfg.WorkloadIssuers()) {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s:%d: grant %s %s", cfg.Policy.Grants, w.Line, w.Grant, w.Message))
 	}

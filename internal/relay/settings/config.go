@@ -82,6 +82,8 @@ type AuditConfig struct {
 	Retain config.Duration `yaml:"retain"`
 	// Sinks are sent a copy of the log. Default none.
 	Sinks []SinkConfig `yaml:"sinks"`
+	// Recording is for grants that say record: true. Default none.
+	Recording RecordingConfig `yaml:"recording"`
 }
 
 // RotateConfig bounds one file of the audit log; retention deletes whole files.

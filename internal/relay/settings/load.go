@@ -84,6 +84,7 @@ func (c *Config) setDefaults() {
 		c.Policy.Modules[i] = config.Resolve(c.file, c.Policy.Modules[i])
 	}
 	c.resolveSinks()
+	c.resolveRecording()
 	for i := range c.Issuers {
 		issuer := &c.Issuers[i]
 		if len(issuer.Audiences) == 0 && issuer.ClientID != "" {
@@ -144,6 +145,9 @@ func (c *Config) validate() error {
 		return fmt.Errorf("listen: %q is no address: write :443 or 203.0.113.7:443", c.Listen)
 	}
 	if err := c.FrontDoor.validate(); err != nil {
+		return err
+	}
+	if err := c.Audit.validateRecording(); err != nil {
 		return err
 	}
 	if err := c.Audit.validateSinks(); err != nil {
